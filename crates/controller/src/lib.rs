@@ -1,0 +1,1 @@
+//! The kube-rs shell round the StatefulSet decision: watch, observe, decide, check, execute, report. Never sees the API server or the node.
