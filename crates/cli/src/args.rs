@@ -1,0 +1,338 @@
+//! The words of the command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Runs Kubernetes StatefulSets on one machine, with no cluster.
+#[derive(Debug, Parser)]
+#[command(
+    name = "stead",
+    version,
+    disable_version_flag = true,
+    max_term_width = 100
+)]
+pub(crate) struct Args {
+    /// Where everything is kept [default: /var/lib/stead for root, else $XDG_DATA_HOME/stead]
+    #[arg(long, global = true, env = "STEAD_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start Stead here, or apply to the one that runs, and show every ordinal coming up
+    Up(Up),
+    /// Stop all pods in reverse order, then Stead itself; data stays
+    Down(Down),
+    /// Sets, ordinals, claims, addresses, and why something does not move
+    Status(Status),
+    /// Create or change objects from files
+    Apply(Apply),
+    /// Show objects
+    Get(Get),
+    /// Change the number of replicas
+    Scale(Scale),
+    /// Delete objects
+    Delete(Delete),
+    /// Print what a container said
+    Logs(Logs),
+    /// Run a program in a container
+    Exec(Exec),
+    /// Print the path of the kubeconfig, for kubectl and other clients
+    Kubeconfig(Kubeconfig),
+    /// Ask the cluster's DNS for a name
+    Dns(Dns),
+    /// Run the Kubernetes API server alone: no controllers, no node
+    Apiserver(Apiserver),
+    /// Print the version
+    Version,
+    /// Print a completion script
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Up {
+    /// File or folder of manifests, or - for standard input; may be repeated
+    #[arg(short, long = "filename", value_name = "FILE|DIR|-")]
+    pub(crate) filename: Vec<String>,
+    /// Leave Stead running in the background
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Return only when every set of the files is ready
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long --wait waits at most
+    #[arg(long, default_value = "300s", value_parser = duration, value_name = "TIME")]
+    pub(crate) timeout: Duration,
+    /// Where the API listens
+    #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDR")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// How pods are run; the best that the machine allows when not given
+    #[arg(long, env = "STEAD_TIER")]
+    pub(crate) tier: Option<Tier>,
+    /// Set by `up -d` for the process that it leaves behind
+    #[arg(long, hide = true)]
+    pub(crate) daemon: bool,
+}
+
+/// See `stead_node::runtime::Tier`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tier {
+    /// Namespaces, a cgroup, a root file system and an address of its own
+    Containers,
+    /// User, mount and PID namespaces; the machine's network
+    Rootless,
+    /// Plain supervised processes
+    Processes,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Down {
+    /// Then delete every claim and volume too
+    #[arg(long)]
+    pub(crate) delete_volumes: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// How long to wait at most
+    #[arg(long, default_value = "300s", value_parser = duration, value_name = "TIME")]
+    pub(crate) timeout: Duration,
+}
+
+/// Which namespace.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Namespace {
+    /// Namespace
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+}
+
+/// Which namespace, or all of them.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Scope {
+    #[command(flatten)]
+    pub(crate) one: Namespace,
+    /// All namespaces
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+}
+
+impl Scope {
+    /// The one namespace, or `None` for all.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        (!self.all_namespaces).then_some(self.one.namespace.as_str())
+    }
+}
+
+/// Forms of output for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Json,
+    Yaml,
+    Name,
+    Wide,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Status {
+    /// Only this set
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) scope: Scope,
+    /// Form of output
+    #[arg(short, long)]
+    pub(crate) output: Option<Output>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Apply {
+    /// File or folder of manifests, or - for standard input; may be repeated
+    #[arg(short, long = "filename", value_name = "FILE|DIR|-", required = true)]
+    pub(crate) filename: Vec<String>,
+    #[command(flatten)]
+    pub(crate) namespace: Namespace,
+    /// Let the server check everything and store nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Form of output
+    #[arg(short, long)]
+    pub(crate) output: Option<Output>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Get {
+    /// Kind (pods, sts, pvc, ...) or KIND/NAME
+    pub(crate) kind: String,
+    /// Name
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) scope: Scope,
+    /// Label selector
+    #[arg(short = 'l', long)]
+    pub(crate) selector: Option<String>,
+    /// Form of output
+    #[arg(short, long)]
+    pub(crate) output: Option<Output>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Scale {
+    /// The set: NAME, or KIND/NAME
+    pub(crate) target: String,
+    /// How many replicas
+    #[arg(long)]
+    pub(crate) replicas: u32,
+    #[command(flatten)]
+    pub(crate) namespace: Namespace,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Delete {
+    /// Kind, or KIND/NAME
+    #[arg(required_unless_present = "filename")]
+    pub(crate) kind: Option<String>,
+    /// Names
+    pub(crate) names: Vec<String>,
+    /// Delete what these files name
+    #[arg(
+        short,
+        long = "filename",
+        value_name = "FILE|DIR|-",
+        conflicts_with = "kind"
+    )]
+    pub(crate) filename: Vec<String>,
+    #[command(flatten)]
+    pub(crate) namespace: Namespace,
+    /// What becomes of what the object owns
+    #[arg(long, default_value = "background")]
+    pub(crate) cascade: Cascade,
+    /// Return at once, before the objects are gone
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// How long to wait at most
+    #[arg(long, default_value = "300s", value_parser = duration, value_name = "TIME")]
+    pub(crate) timeout: Duration,
+}
+
+/// `propagationPolicy` of a delete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cascade {
+    Background,
+    Foreground,
+    Orphan,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Logs {
+    /// Pod
+    pub(crate) pod: String,
+    /// Container
+    #[arg(short, long)]
+    pub(crate) container: Option<String>,
+    /// Go on as it speaks
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Of the run before the last restart
+    #[arg(short, long)]
+    pub(crate) previous: bool,
+    /// Only this many lines from the end
+    #[arg(long)]
+    pub(crate) tail: Option<u64>,
+    /// With the time of each line
+    #[arg(long)]
+    pub(crate) timestamps: bool,
+    #[command(flatten)]
+    pub(crate) namespace: Namespace,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Exec {
+    /// Pod
+    pub(crate) pod: String,
+    /// Container
+    #[arg(short, long)]
+    pub(crate) container: Option<String>,
+    /// Pass standard input on
+    #[arg(short = 'i', long)]
+    pub(crate) stdin: bool,
+    /// With a terminal
+    #[arg(short = 't', long)]
+    pub(crate) tty: bool,
+    #[command(flatten)]
+    pub(crate) namespace: Namespace,
+    /// Program and arguments
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Kubeconfig {
+    /// Print the file itself
+    #[arg(long)]
+    pub(crate) print: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Dns {
+    /// Name, for instance web-0.nginx.default.svc.cluster.local
+    pub(crate) name: String,
+    /// Type of record
+    #[arg(long = "type", default_value = "A", value_name = "TYPE")]
+    pub(crate) record: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Apiserver {
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDR")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// Keep objects in memory only; the data folder holds nothing but keys and the kubeconfig
+    #[arg(long)]
+    pub(crate) in_memory: bool,
+}
+
+/// `90`, `90s`, `5m` or `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = text.split_at(
+        text.find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len()),
+    );
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| format!("{text:?} is no time; try 30s, 5m or 1h"))?;
+    let seconds = match unit {
+        "" | "s" => Some(number),
+        "m" => number.checked_mul(60),
+        "h" => number.checked_mul(3600),
+        _ => None,
+    };
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("{text:?} is no time; try 30s, 5m or 1h"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_words_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert!(duration("5 m").is_err());
+        assert!(duration("99999999999999999999").is_err());
+        assert!(duration("9999999999999999999h").is_err());
+    }
+}

@@ -1,0 +1,15 @@
+//! One file a command.
+
+pub(crate) mod apiserver;
+pub(crate) mod apply;
+pub(crate) mod delete;
+pub(crate) mod dns;
+pub(crate) mod down;
+pub(crate) mod exec;
+pub(crate) mod get;
+pub(crate) mod kubeconfig;
+pub(crate) mod logs;
+pub(crate) mod scale;
+pub(crate) mod status;
+pub(crate) mod up;
+pub(crate) mod version;
