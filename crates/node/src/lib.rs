@@ -1,3 +1,6 @@
 //! The node agent: runs pods as containers, with volumes, probes, logs, network and DNS. Knows nothing of Stead but the Kubernetes API.
 
+mod node;
 pub mod runtime;
+
+pub use node::{Body, BoxError, Node, NodeOptions, NodeService, StartError, StopError};
