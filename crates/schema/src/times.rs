@@ -1,0 +1,1 @@
+//! RFC 3339 times as Go writes them.
