@@ -1,5 +1,6 @@
 //! The node agent: runs pods as containers, with volumes, probes, logs, network and DNS. Knows nothing of Stead but the Kubernetes API.
 
+pub mod dns;
 mod node;
 pub mod runtime;
 
