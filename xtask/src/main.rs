@@ -1,5 +1,6 @@
 //! The project's own tools: one module a command, dispatched by its name.
 
+mod figures;
 mod schema;
 
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ fn main() -> ExitCode {
         .split_first()
         .map_or(("", &[][..]), |(command, rest)| (command.as_str(), rest));
     match command {
+        "figures" => figures::run(rest),
         "schema" => schema::run(rest),
         _ => {
             eprintln!("cargo xtask COMMAND: no command {command:?}; there is: schema");
