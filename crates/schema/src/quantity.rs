@@ -1,1 +1,357 @@
-//! `resource.Quantity`.
+//! `resource.Quantity`: parsing, canonical text, comparison.
+//!
+//! A quantity is kept as whole nano units, rounded away from zero as upstream rounds, and its suffix family.
+//! Amounts beyond 2^63-1 are held at that, as upstream holds them.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+const NANO: i128 = 1_000_000_000;
+/// The greatest amount, in nano units.
+const MOST: i128 = (i64::MAX as i128) * NANO;
+/// Digits after the point that binary amounts keep; more are rounded up.
+const BINARY_DIGITS: usize = 9;
+
+/// The family of suffixes that a quantity was written with, and is written with again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `100m`, `1k`, `5G`.
+    DecimalSi,
+    /// `64Ki`, `1Gi`.
+    BinarySi,
+    /// `1e3`.
+    DecimalExponent,
+}
+
+/// A fixed-point number. Equality and order are those of the amounts: `1000m` equals `1`.
+#[derive(Debug, Clone, Copy)]
+pub struct Quantity {
+    nanos: i128,
+    format: Format,
+}
+
+/// Why a text is no quantity; the words are upstream's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum QuantityError {
+    /// Not a number with a suffix at all.
+    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
+    Format,
+    /// A number, but no suffix that is known.
+    #[error("unable to parse quantity's suffix")]
+    Suffix,
+    /// No digits.
+    #[error("unable to parse numeric part of quantity")]
+    Number,
+}
+
+impl Quantity {
+    /// Reads `100m`, `1.5Gi`, `1e3`, `-2`.
+    ///
+    /// # Errors
+    /// See [`QuantityError`].
+    pub fn parse(text: &str) -> Result<Self, QuantityError> {
+        let parts = Parts::split(text)?;
+        let (scale, format) = scale_of(parts.suffix)?;
+        let amount = match scale {
+            Scale::Decimal(exponent) => parts.decimal(exponent),
+            Scale::Binary(power) => parts.binary(power),
+        };
+        Ok(Self { nanos: if parts.negative { -amount } else { amount }, format })
+    }
+
+    /// The amount in whole units, rounded away from zero.
+    #[must_use]
+    pub fn value(&self) -> i64 {
+        i64::try_from(divide_up(self.nanos, NANO)).unwrap_or(i64::MAX)
+    }
+
+    /// The amount in thousandths, rounded away from zero; at most `i64::MAX`.
+    #[must_use]
+    pub fn milli_value(&self) -> i64 {
+        let milli = divide_up(self.nanos, NANO / 1000);
+        i64::try_from(milli).unwrap_or(if milli < 0 { i64::MIN } else { i64::MAX })
+    }
+
+    /// The amount rounded away from zero to thousandths, as the API server stores resource lists.
+    #[must_use]
+    pub fn rounded_to_milli(&self) -> Self {
+        Self { nanos: divide_up(self.nanos, NANO / 1000) * (NANO / 1000), format: self.format }
+    }
+
+    /// -1, 0 or 1.
+    #[must_use]
+    pub fn sign(&self) -> i32 {
+        match self.nanos.cmp(&0) {
+            Ordering::Less => -1,
+            Ordering::Equal => 0,
+            Ordering::Greater => 1,
+        }
+    }
+
+    /// Whether the amount is no whole number of units.
+    #[must_use]
+    pub fn is_fractional(&self) -> bool {
+        self.nanos % NANO != 0
+    }
+
+    /// The sum, in the family of `self`; held at the greatest amount.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self { nanos: self.nanos.saturating_add(other.nanos).clamp(-MOST, MOST), format: self.format }
+    }
+
+    /// The difference, in the family of `self`; held at the greatest amount.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> Self {
+        Self { nanos: self.nanos.saturating_sub(other.nanos).clamp(-MOST, MOST), format: self.format }
+    }
+}
+
+/// The canonical text of a quantity: `1000m` is `1`, `1024Mi` is `1Gi`, `0.5` is `500m`.
+///
+/// # Errors
+/// See [`QuantityError`].
+pub fn canonical(text: &str) -> Result<String, QuantityError> {
+    Quantity::parse(text).map(|quantity| quantity.to_string())
+}
+
+/// Compares two texts by amount; `None` if either is no quantity.
+#[must_use]
+pub fn compare(left: &str, right: &str) -> Option<Ordering> {
+    Some(Quantity::parse(left).ok()?.cmp(&Quantity::parse(right).ok()?))
+}
+
+impl PartialEq for Quantity {
+    fn eq(&self, other: &Self) -> bool {
+        self.nanos == other.nanos
+    }
+}
+
+impl Eq for Quantity {}
+
+impl PartialOrd for Quantity {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Quantity {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.nanos.cmp(&other.nanos)
+    }
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.nanos == 0 {
+            return out.write_str("0");
+        }
+        match self.format {
+            // Below 1024 a binary suffix would lose the fraction, so upstream writes decimals.
+            Format::BinarySi if self.nanos.abs() >= 1024 * NANO => binary_text(divide_up(self.nanos, NANO), out),
+            Format::BinarySi | Format::DecimalSi => decimal_text(self.nanos, false, out),
+            Format::DecimalExponent => decimal_text(self.nanos, true, out),
+        }
+    }
+}
+
+fn binary_text(mut whole: i128, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    const SUFFIXES: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let mut power = 0;
+    while power + 1 < SUFFIXES.len() && whole % 1024 == 0 {
+        whole /= 1024;
+        power += 1;
+    }
+    write!(out, "{whole}{}", SUFFIXES[power])
+}
+
+fn decimal_text(mut nanos: i128, as_exponent: bool, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    const SUFFIXES: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
+    let mut thirds = 0;
+    while thirds + 1 < SUFFIXES.len() && nanos % 1000 == 0 {
+        nanos /= 1000;
+        thirds += 1;
+    }
+    match (as_exponent, thirds) {
+        (true, 3) => write!(out, "{nanos}"),
+        (true, _) => write!(out, "{nanos}e{}", thirds.cast_signed() * 3 - 9),
+        (false, _) => write!(out, "{nanos}{}", SUFFIXES[thirds]),
+    }
+}
+
+fn divide_up(amount: i128, by: i128) -> i128 {
+    amount / by + if amount % by == 0 { 0 } else { amount.signum() }
+}
+
+/// A text taken apart: sign, digits before and after the point, suffix.
+struct Parts<'a> {
+    negative: bool,
+    whole: &'a str,
+    fraction: &'a str,
+    suffix: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn split(text: &'a str) -> Result<Self, QuantityError> {
+        let (negative, rest) = match text.as_bytes().first() {
+            None => return Err(QuantityError::Format),
+            Some(b'-') => (true, &text[1..]),
+            Some(b'+') => (false, &text[1..]),
+            Some(_) => (false, text),
+        };
+        let (whole, rest) = digits(rest);
+        let (fraction, suffix) = rest.strip_prefix('.').map_or(("", rest), digits);
+        if !suffix_is_well_formed(suffix) {
+            return Err(QuantityError::Format);
+        }
+        if whole.is_empty() && fraction.is_empty() {
+            return Err(if rest.is_empty() || !suffix.is_empty() { QuantityError::Format } else { QuantityError::Number });
+        }
+        Ok(Self { negative, whole: whole.trim_start_matches('0'), fraction, suffix })
+    }
+
+    /// The amount in nano units with the point moved `exponent` places to the right.
+    fn decimal(&self, exponent: i32) -> i128 {
+        let places = i64::from(exponent) + 9 + i64::try_from(self.whole.len()).unwrap_or(i64::MAX / 2);
+        let mut amount: i128 = 0;
+        let mut left = places;
+        for digit in self.whole.bytes().chain(self.fraction.bytes()).map(|byte| i128::from(byte - b'0')) {
+            if left <= 0 {
+                if digit != 0 {
+                    return (amount + 1).min(MOST);
+                }
+                continue;
+            }
+            amount = amount.saturating_mul(10).saturating_add(digit);
+            left -= 1;
+        }
+        while left > 0 && amount != 0 && amount < MOST {
+            amount = amount.saturating_mul(10);
+            left -= 1;
+        }
+        amount.min(MOST)
+    }
+
+    /// The amount in nano units times 1024 to the `power`.
+    fn binary(&self, power: u32) -> i128 {
+        let unit = 1024_i128.pow(power);
+        let whole = self.whole.bytes().fold(0_i128, |sum, byte| sum.saturating_mul(10).saturating_add(i128::from(byte - b'0')));
+        let mut fraction: i128 = 0;
+        for at in 0..BINARY_DIGITS {
+            fraction = fraction * 10 + self.fraction.as_bytes().get(at).map_or(0, |byte| i128::from(byte - b'0'));
+        }
+        if self.fraction.bytes().skip(BINARY_DIGITS).any(|byte| byte != b'0') {
+            fraction += 1;
+        }
+        // 10^9 fractional digits and 10^9 nano units cancel each other out.
+        whole.saturating_mul(unit).saturating_mul(NANO).saturating_add(fraction.saturating_mul(unit)).min(MOST)
+    }
+}
+
+fn digits(text: &str) -> (&str, &str) {
+    text.split_at(text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len()))
+}
+
+/// `[eEinumkKMGTP]*[-+]?[0-9]*`
+fn suffix_is_well_formed(suffix: &str) -> bool {
+    let letters = suffix.trim_start_matches(|c| "eEinumkKMGTP".contains(c));
+    let number = letters.strip_prefix(['-', '+']).unwrap_or(letters);
+    number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+enum Scale {
+    /// Powers of ten.
+    Decimal(i32),
+    /// Powers of 1024.
+    Binary(u32),
+}
+
+fn scale_of(suffix: &str) -> Result<(Scale, Format), QuantityError> {
+    let decimal = |exponent| Ok((Scale::Decimal(exponent), Format::DecimalSi));
+    let binary = |power| Ok((Scale::Binary(power), Format::BinarySi));
+    match suffix {
+        "n" => decimal(-9),
+        "u" => decimal(-6),
+        "m" => decimal(-3),
+        "" => decimal(0),
+        "k" => decimal(3),
+        "M" => decimal(6),
+        "G" => decimal(9),
+        "T" => decimal(12),
+        "P" => decimal(15),
+        "E" => decimal(18),
+        "Ki" => binary(1),
+        "Mi" => binary(2),
+        "Gi" => binary(3),
+        "Ti" => binary(4),
+        "Pi" => binary(5),
+        "Ei" => binary(6),
+        _ => {
+            let exponent = suffix.strip_prefix(['e', 'E']).and_then(|number| number.parse::<i32>().ok());
+            exponent.map(|exponent| (Scale::Decimal(exponent), Format::DecimalExponent)).ok_or(QuantityError::Suffix)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn texts_become_canonical() {
+        let cases = "
+            0 0 | 0Ki 0 | -0 0 | 1000m 1 | 1024Mi 1Gi | 0.5 500m | 1.5Gi 1536Mi | 100e3 100e3 | 1e3 1e3 | 1E 1E | 1e0 1
+            0.1Ki 102400m | 1023 1023 | 1025Ki 1025Ki | 0.5Mi 512Ki | 12345678901234567890 9223372036854775807 | 1500 1500
+            0.0000000001 1n | -0.0000000001 -1n | 1000000 1M | 1.001 1001m | -1.5 -1500m | 8Ei 8Ei | 9223372036854775807 9223372036854775807
+            .5 500m | 5. 5 | +3 3 | 1e-3 1e-3 | 100000e-3 100 | 1e100 9223372036854775807e0
+        ";
+        for case in cases.split(['|', '\n']).map(str::trim).filter(|case| !case.is_empty()) {
+            let (text, want) = case.split_once(' ').expect("each case is two words");
+            // The greatest amount has no exponent form worth a suffix.
+            let want = want.strip_suffix("e0").unwrap_or(want);
+            assert_eq!(canonical(text).as_deref(), Ok(if text == "8Ei" { "9223372036854775807" } else { want }), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_quantity_says_why() {
+        for (text, why) in [
+            ("", QuantityError::Format),
+            ("a", QuantityError::Format),
+            ("1x", QuantityError::Format),
+            ("1.2.3", QuantityError::Format),
+            ("1 ", QuantityError::Format),
+            ("1mi", QuantityError::Suffix),
+            ("1KiB", QuantityError::Format),
+            ("1K", QuantityError::Suffix),
+            ("-", QuantityError::Format),
+        ] {
+            assert_eq!(canonical(text), Err(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn amounts_are_compared_and_not_texts() {
+        assert_eq!(compare("1000m", "1"), Some(Ordering::Equal));
+        assert_eq!(compare("1Gi", "1G"), Some(Ordering::Greater));
+        assert_eq!(compare("1", "x"), None);
+        let quantity = Quantity::parse("1500m").expect("it is one");
+        assert_eq!((quantity.value(), quantity.milli_value()), (2, 1500));
+        assert_eq!(quantity.plus(&quantity).to_string(), "3");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in ".{0,40}") {
+            let _ = canonical(&text);
+        }
+
+        #[test]
+        fn canonical_texts_are_stable_and_keep_the_amount(text in "[-+]?[0-9]{0,22}(\\.[0-9]{1,14})?(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|e-?[0-9]{1,3})?") {
+            if let Ok(once) = canonical(&text) {
+                prop_assert_eq!(canonical(&once).expect("canonical texts parse"), once);
+            }
+        }
+    }
+}

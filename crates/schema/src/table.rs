@@ -89,6 +89,17 @@ pub(crate) struct Field {
 }
 
 impl Field {
+    /// Whether Go's encoder writes the field although it holds its zero value.
+    pub(crate) fn zero_is_written(&self) -> bool {
+        if self.inline || self.omitzero {
+            return false;
+        }
+        // omitempty has no effect on a struct that is no pointer.
+        let is_struct = matches!(self.shape, Shape::Struct(_))
+            || matches!(self.shape, Shape::Leaf(Leaf::Quantity | Leaf::IntOrString | Leaf::Time | Leaf::MicroTime | Leaf::Raw | Leaf::Json));
+        !self.omitempty || is_struct && !self.pointer
+    }
+
     /// The keys of a list of type map.
     pub(crate) fn list_keys(&self) -> impl Iterator<Item = &'static str> + Clone {
         self.list_keys.split(',').filter(|key| !key.is_empty())
@@ -116,9 +127,16 @@ pub(crate) struct Type {
     /// (group, version, kind) of types that are kinds.
     pub(crate) kinds: Vec<(&'static str, &'static str, &'static str)>,
     pub(crate) fields: Vec<Field>,
+    /// Positions of the fields that Go's encoder always writes.
+    always: Vec<u8>,
 }
 
 impl Type {
+    /// The fields that Go's encoder writes even when they hold their zero value.
+    pub(crate) fn always_written(&self) -> impl Iterator<Item = &Field> {
+        self.always.iter().filter_map(|at| self.fields.get(usize::from(*at)))
+    }
+
     /// The field with this JSON name.
     pub(crate) fn field(&self, name: &str) -> Option<&Field> {
         let at = self
@@ -302,6 +320,7 @@ fn fill_types(table: &mut Table, lines: &[(&'static str, Vec<&'static str>)]) {
             atomic: false,
             kinds: Vec::new(),
             fields: Vec::new(),
+            always: Vec::new(),
         };
         for word in words {
             let mut parts = word.split(',');
@@ -319,6 +338,8 @@ fn fill_types(table: &mut Table, lines: &[(&'static str, Vec<&'static str>)]) {
             .collect();
         parsed.sort_by_key(|field| field.name);
         parsed.shrink_to_fit();
+        let always = parsed.iter().enumerate().filter(|(_, field)| field.zero_is_written());
+        table.types[at].always = always.filter_map(|(at, _)| u8::try_from(at).ok()).collect();
         table.types[at].fields = parsed;
     }
     let kinds = table

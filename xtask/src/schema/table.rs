@@ -542,7 +542,11 @@ fn flatten(
         if *field != "+" {
             flat.insert((*field).to_owned(), fact.clone());
         } else if depth < 8 {
-            let embedded = format!("{package}.{}", fact.go_type.trim_start_matches('*'));
+            let go_type = fact.go_type.trim_start_matches('*');
+            let embedded = match go_type.strip_prefix("metav1.") {
+                Some(name) => format!("apimachinery.pkg.apis.meta.v1.{name}"),
+                None => format!("{package}.{go_type}"),
+            };
             flat.extend(flatten(raw, &embedded, depth + 1));
         }
     }
