@@ -45,13 +45,24 @@ impl std::fmt::Display for Finding {
 #[must_use]
 pub fn check_types(api_version: &str, kind: &str, object: &Value) -> Findings {
     let table = table();
-    let Some(id) = table.of_kind(api_version, kind) else { return Vec::new() };
-    let mut walk = Walk { table, findings: Vec::new(), path: String::new(), fields: Vec::new() };
+    let Some(id) = table.of_kind(api_version, kind) else {
+        return Vec::new();
+    };
+    let mut walk = Walk {
+        table,
+        findings: Vec::new(),
+        path: String::new(),
+        fields: Vec::new(),
+    };
     match object {
         Value::Object(map) => walk.object(table.of(id), map, 0),
         other => walk.findings.push(Finding::WrongType {
             path: String::new(),
-            message: format!("json: cannot unmarshal {} into Go value of type {}", said(other), go_struct(table, id)),
+            message: format!(
+                "json: cannot unmarshal {} into Go value of type {}",
+                said(other),
+                go_struct(table, id)
+            ),
         }),
     }
     walk.findings
@@ -88,10 +99,21 @@ impl<'a> Walk<'a> {
             }
             self.path.push_str(name);
             match of.field(name) {
-                None => self.findings.push(Finding::UnknownField { path: self.path.clone() }),
+                None => self.findings.push(Finding::UnknownField {
+                    path: self.path.clone(),
+                }),
                 Some(field) => {
                     self.fields.push(name);
-                    self.value(Place { of, field, shape: &field.shape, whole: true }, value, depth + 1);
+                    self.value(
+                        Place {
+                            of,
+                            field,
+                            shape: &field.shape,
+                            whole: true,
+                        },
+                        value,
+                        depth + 1,
+                    );
                     self.fields.pop();
                 }
             }
@@ -103,16 +125,38 @@ impl<'a> Walk<'a> {
         match (place.shape, value) {
             (_, Value::Null) => {}
             (Shape::Struct(id), Value::Object(map)) => self.object(self.table.of(*id), map, depth),
-            (Shape::List(element), Value::Array(list)) => self.list(Place { shape: element, whole: false, ..place }, list, depth),
-            (Shape::Map(element), Value::Object(map)) => self.map(Place { shape: element, whole: false, ..place }, map, depth),
+            (Shape::List(element), Value::Array(list)) => self.list(
+                Place {
+                    shape: element,
+                    whole: false,
+                    ..place
+                },
+                list,
+                depth,
+            ),
+            (Shape::Map(element), Value::Object(map)) => self.map(
+                Place {
+                    shape: element,
+                    whole: false,
+                    ..place
+                },
+                map,
+                depth,
+            ),
             (Shape::Leaf(leaf), value) => {
                 if let Some(message) = self.leaf_error(place, *leaf, value) {
-                    self.findings.push(Finding::WrongType { path: self.path.clone(), message });
+                    self.findings.push(Finding::WrongType {
+                        path: self.path.clone(),
+                        message,
+                    });
                 }
             }
             (Shape::Struct(_) | Shape::List(_) | Shape::Map(_), other) => {
                 let message = self.cannot(place, other);
-                self.findings.push(Finding::WrongType { path: self.path.clone(), message });
+                self.findings.push(Finding::WrongType {
+                    path: self.path.clone(),
+                    message,
+                });
             }
         }
     }
@@ -138,17 +182,36 @@ impl<'a> Walk<'a> {
 
     fn leaf_error(&self, place: Place<'_>, leaf: Leaf, value: &Value) -> Option<String> {
         match (leaf, value) {
-            (Leaf::String, Value::String(_)) | (Leaf::Bool, Value::Bool(_)) | (Leaf::Double, Value::Number(_)) => None,
-            (Leaf::Int32, Value::Number(number)) if number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => None,
+            (Leaf::String, Value::String(_))
+            | (Leaf::Bool, Value::Bool(_))
+            | (Leaf::Double, Value::Number(_)) => None,
+            (Leaf::Int32, Value::Number(number))
+                if number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) =>
+            {
+                None
+            }
             (Leaf::Int64, Value::Number(number)) if number.as_i64().is_some() => None,
-            (Leaf::Int32 | Leaf::Int64, Value::Number(number)) => Some(self.sentence(place, &format!("number {number}"))),
+            (Leaf::Int32 | Leaf::Int64, Value::Number(number)) => {
+                Some(self.sentence(place, &format!("number {number}")))
+            }
             (Leaf::Bytes, Value::String(text)) => base64_error(text),
             (Leaf::Quantity, value) => quantity_error(value),
             (Leaf::IntOrString, value) => int_or_string_error(value),
             (Leaf::Time, value) => time_error(value, "2006-01-02T15:04:05Z07:00"),
             (Leaf::MicroTime, value) => time_error(value, "2006-01-02T15:04:05.000000Z07:00"),
-            (Leaf::Raw | Leaf::FieldsV1 | Leaf::Json | Leaf::SchemaOrArray | Leaf::SchemaOrBool | Leaf::SchemaOrStrings, _) => None,
-            (Leaf::String | Leaf::Bytes | Leaf::Bool | Leaf::Int32 | Leaf::Int64 | Leaf::Double, other) => Some(self.cannot(place, other)),
+            (
+                Leaf::Raw
+                | Leaf::FieldsV1
+                | Leaf::Json
+                | Leaf::SchemaOrArray
+                | Leaf::SchemaOrBool
+                | Leaf::SchemaOrStrings,
+                _,
+            ) => None,
+            (
+                Leaf::String | Leaf::Bytes | Leaf::Bool | Leaf::Int32 | Leaf::Int64 | Leaf::Double,
+                other,
+            ) => Some(self.cannot(place, other)),
         }
     }
 
@@ -162,7 +225,11 @@ impl<'a> Walk<'a> {
         } else {
             go_type(self.table, place.shape)
         };
-        format!("json: cannot unmarshal {what} into Go struct field {}.{} of type {named}", place.of.go_name(), self.fields.join("."))
+        format!(
+            "json: cannot unmarshal {what} into Go struct field {}.{} of type {named}",
+            place.of.go_name(),
+            self.fields.join(".")
+        )
     }
 }
 
@@ -192,7 +259,9 @@ fn go_type(table: &Table, shape: &Shape) -> String {
         Shape::Leaf(Leaf::MicroTime) => "v1.MicroTime".to_owned(),
         Shape::Leaf(Leaf::Raw) => "runtime.RawExtension".to_owned(),
         Shape::Leaf(Leaf::FieldsV1) => "v1.FieldsV1".to_owned(),
-        Shape::Leaf(Leaf::Json | Leaf::SchemaOrArray | Leaf::SchemaOrBool | Leaf::SchemaOrStrings) => "v1.JSON".to_owned(),
+        Shape::Leaf(
+            Leaf::Json | Leaf::SchemaOrArray | Leaf::SchemaOrBool | Leaf::SchemaOrStrings,
+        ) => "v1.JSON".to_owned(),
         Shape::Struct(id) => go_struct(table, *id),
         Shape::List(of) => format!("[]{}", go_type(table, of)),
         Shape::Map(of) => format!("map[string]{}", go_type(table, of)),
@@ -213,15 +282,23 @@ fn base64_error(text: &str) -> Option<String> {
     let bare: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
     match STANDARD.decode(bare.as_bytes()) {
         Ok(_) => None,
-        Err(base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _)) => Some(format!("illegal base64 data at input byte {at}")),
-        Err(base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding) => Some(format!("illegal base64 data at input byte {}", bare.len() / 4 * 4)),
+        Err(
+            base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _),
+        ) => Some(format!("illegal base64 data at input byte {at}")),
+        Err(base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding) => Some(
+            format!("illegal base64 data at input byte {}", bare.len() / 4 * 4),
+        ),
     }
 }
 
 fn quantity_error(value: &Value) -> Option<String> {
     match value {
-        Value::String(text) => Quantity::parse(text.trim()).err().map(|error| error.to_string()),
-        other => Quantity::parse(&other.to_string()).err().map(|error| error.to_string()),
+        Value::String(text) => Quantity::parse(text.trim())
+            .err()
+            .map(|error| error.to_string()),
+        other => Quantity::parse(&other.to_string())
+            .err()
+            .map(|error| error.to_string()),
     }
 }
 
@@ -229,16 +306,26 @@ fn int_or_string_error(value: &Value) -> Option<String> {
     match value {
         Value::String(_) => None,
         Value::Number(number) if number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => None,
-        Value::Number(number) => Some(format!("json: cannot unmarshal number {number} into Go value of type int32")),
-        other => Some(format!("json: cannot unmarshal {} into Go value of type int32", said(other))),
+        Value::Number(number) => Some(format!(
+            "json: cannot unmarshal number {number} into Go value of type int32"
+        )),
+        other => Some(format!(
+            "json: cannot unmarshal {} into Go value of type int32",
+            said(other)
+        )),
     }
 }
 
 fn time_error(value: &Value, layout: &str) -> Option<String> {
     match value {
         Value::String(text) if times::parse(text).is_some() => None,
-        Value::String(text) => Some(format!("parsing time {text:?} as {layout:?}: cannot parse {text:?} as \"2006\"")),
-        other => Some(format!("json: cannot unmarshal {} into Go value of type string", said(other))),
+        Value::String(text) => Some(format!(
+            "parsing time {text:?} as {layout:?}: cannot parse {text:?} as \"2006\""
+        )),
+        other => Some(format!(
+            "json: cannot unmarshal {} into Go value of type string",
+            said(other)
+        )),
     }
 }
 
@@ -248,14 +335,25 @@ mod tests {
     use serde_json::json;
 
     fn check(api_version: &str, kind: &str, object: &Value, want: &[&str]) {
-        let said: Vec<String> = check_types(api_version, kind, object).iter().map(ToString::to_string).collect();
+        let said: Vec<String> = check_types(api_version, kind, object)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(said, want);
     }
 
     #[test]
     fn unknown_fields_are_named_by_their_path() {
         let set = json!({"spec": {"foo": 1, "template": {"spec": {"containers": [{"name": "a"}, {"name": "b", "imaeg": "x"}]}}}});
-        check("apps/v1", "StatefulSet", &set, &[r#"unknown field "spec.foo""#, r#"unknown field "spec.template.spec.containers[1].imaeg""#]);
+        check(
+            "apps/v1",
+            "StatefulSet",
+            &set,
+            &[
+                r#"unknown field "spec.foo""#,
+                r#"unknown field "spec.template.spec.containers[1].imaeg""#,
+            ],
+        );
     }
 
     #[test]
@@ -279,14 +377,37 @@ mod tests {
     fn numbers_must_fit_and_quantities_must_parse() {
         let pod = json!({"spec": {"priority": 1.5, "overhead": {"cpu": "1", "memory": "lots"}, "terminationGracePeriodSeconds": 3}});
         let number = "json: cannot unmarshal number 1.5 into Go struct field PodSpec.spec.priority of type int32";
-        check("v1", "Pod", &pod, &["quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'", number]);
-        check("v1", "Secret", &json!({"data": {"a": "!"}}), &["illegal base64 data at input byte 0"]);
+        check(
+            "v1",
+            "Pod",
+            &pod,
+            &[
+                "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+                number,
+            ],
+        );
+        check(
+            "v1",
+            "Secret",
+            &json!({"data": {"a": "!"}}),
+            &["illegal base64 data at input byte 0"],
+        );
     }
 
     #[test]
     fn null_is_no_type() {
-        check("v1", "Pod", &json!({"metadata": null, "spec": {"containers": null, "hostNetwork": null}}), &[]);
-        check("v1", "Pod", &json!([1]), &["json: cannot unmarshal array into Go value of type v1.Pod"]);
+        check(
+            "v1",
+            "Pod",
+            &json!({"metadata": null, "spec": {"containers": null, "hostNetwork": null}}),
+            &[],
+        );
+        check(
+            "v1",
+            "Pod",
+            &json!([1]),
+            &["json: cannot unmarshal array into Go value of type v1.Pod"],
+        );
         check("nobody.io/v1", "Thing", &json!({"a": 1}), &[]);
     }
 }

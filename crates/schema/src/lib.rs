@@ -23,6 +23,8 @@ pub mod protobuf;
 mod prune;
 pub mod quantity;
 mod table;
+#[cfg(test)]
+mod testing;
 mod times;
 
 pub use check::{Finding, Findings, check_types};

@@ -29,7 +29,10 @@ pub(crate) fn prune_type(name: &str, value: &mut Value) {
 }
 
 fn normalise_struct(table: &'static Table, of: &'static Type, map: &mut Map<String, Value>) {
-    map.retain(|name, value| of.field(name).is_some_and(|field| keep_field(table, field, value)));
+    map.retain(|name, value| {
+        of.field(name)
+            .is_some_and(|field| keep_field(table, field, value))
+    });
     for field in of.always_written() {
         if !map.contains_key(field.name)
             && let Some(zero) = written_zero(table, field)
@@ -52,8 +55,12 @@ fn normalise(table: &'static Table, shape: &'static Shape, value: &mut Value) {
     match (shape, &mut *value) {
         (_, Value::Null) => *value = element_zero(table, shape),
         (Shape::Struct(id), Value::Object(map)) => normalise_struct(table, table.of(*id), map),
-        (Shape::List(element), Value::Array(list)) => list.iter_mut().for_each(|value| normalise(table, element, value)),
-        (Shape::Map(element), Value::Object(map)) => map.values_mut().for_each(|value| normalise(table, element, value)),
+        (Shape::List(element), Value::Array(list)) => list
+            .iter_mut()
+            .for_each(|value| normalise(table, element, value)),
+        (Shape::Map(element), Value::Object(map)) => map
+            .values_mut()
+            .for_each(|value| normalise(table, element, value)),
         (Shape::Leaf(leaf), _) => normalise_leaf(*leaf, value),
         (Shape::Struct(_) | Shape::List(_) | Shape::Map(_), _) => {}
     }
@@ -73,10 +80,13 @@ fn normalise_leaf(leaf: Leaf, value: &mut Value) {
         Leaf::Time => rewrite_time(value, times::seconds),
         Leaf::MicroTime => rewrite_time(value, times::micros),
         Leaf::Bytes => {
-            let decoded = value.as_str().filter(|text| text.contains(['\n', '\r'])).and_then(|text| {
-                let bare: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
-                STANDARD.decode(bare).ok()
-            });
+            let decoded = value
+                .as_str()
+                .filter(|text| text.contains(['\n', '\r']))
+                .and_then(|text| {
+                    let bare: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
+                    STANDARD.decode(bare).ok()
+                });
             if let Some(bytes) = decoded {
                 *value = Value::String(STANDARD.encode(bytes));
             }
@@ -116,14 +126,22 @@ fn is_zero(shape: &Shape, value: &Value) -> bool {
         (Shape::Map(_), Value::Object(map)) => map.is_empty(),
         (Shape::Leaf(Leaf::String | Leaf::Bytes), Value::String(text)) => text.is_empty(),
         (Shape::Leaf(Leaf::Bool), Value::Bool(is)) => !is,
-        (Shape::Leaf(Leaf::Int32 | Leaf::Int64 | Leaf::Double), Value::Number(number)) => number.as_f64() == Some(0.0),
+        (Shape::Leaf(Leaf::Int32 | Leaf::Int64 | Leaf::Double), Value::Number(number)) => {
+            number.as_f64() == Some(0.0)
+        }
         (Shape::Struct(_) | Shape::List(_) | Shape::Map(_) | Shape::Leaf(_), _) => false,
     }
 }
 
 /// What Go's encoder writes for a field that holds its zero value; `None` if it leaves the field out.
 fn written_zero(table: &'static Table, field: &'static Field) -> Option<Value> {
-    field.zero_is_written().then(|| if field.pointer { Value::Null } else { element_zero(table, &field.shape) })
+    field.zero_is_written().then(|| {
+        if field.pointer {
+            Value::Null
+        } else {
+            element_zero(table, &field.shape)
+        }
+    })
 }
 
 /// Go's zero value of a shape, encoded.
@@ -139,7 +157,16 @@ fn element_zero(table: &'static Table, shape: &'static Shape) -> Value {
         Shape::Leaf(Leaf::Bool) => Value::Bool(false),
         Shape::Leaf(Leaf::Int32 | Leaf::Int64 | Leaf::Double | Leaf::IntOrString) => Value::from(0),
         Shape::Leaf(Leaf::Quantity) => Value::String("0".to_owned()),
-        Shape::Leaf(Leaf::Time | Leaf::MicroTime | Leaf::Raw | Leaf::FieldsV1 | Leaf::Json | Leaf::SchemaOrArray | Leaf::SchemaOrBool | Leaf::SchemaOrStrings) => Value::Null,
+        Shape::Leaf(
+            Leaf::Time
+            | Leaf::MicroTime
+            | Leaf::Raw
+            | Leaf::FieldsV1
+            | Leaf::Json
+            | Leaf::SchemaOrArray
+            | Leaf::SchemaOrBool
+            | Leaf::SchemaOrStrings,
+        ) => Value::Null,
     }
 }
 
@@ -184,7 +211,12 @@ mod tests {
             json!({"metadata": {"deletionTimestamp": "2024-01-01T01:00:00.5+01:00"}, "spec": {"overhead": {"cpu": 0.5, "memory": "1024Mi"}, "containers": []}, "status": {"startTime": null}}),
             &json!({"metadata": {"deletionTimestamp": "2024-01-01T00:00:00Z"}, "spec": {"overhead": {"cpu": "500m", "memory": "1Gi"}, "containers": null}, "status": {}}),
         );
-        check("v1", "Secret", json!({"data": {"a": "AA\n==", "b": null}}), &json!({"metadata": {}, "data": {"a": "AA==", "b": ""}}));
+        check(
+            "v1",
+            "Secret",
+            json!({"data": {"a": "AA\n==", "b": null}}),
+            &json!({"metadata": {}, "data": {"a": "AA==", "b": ""}}),
+        );
     }
 
     #[test]
@@ -200,6 +232,11 @@ mod tests {
 
     #[test]
     fn a_service_has_its_empty_load_balancer() {
-        check("v1", "Service", json!({"spec": {}}), &json!({"metadata": {}, "spec": {}, "status": {"loadBalancer": {}}}));
+        check(
+            "v1",
+            "Service",
+            json!({"spec": {}}),
+            &json!({"metadata": {}, "spec": {}, "status": {"loadBalancer": {}}}),
+        );
     }
 }

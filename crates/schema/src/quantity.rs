@@ -34,7 +34,9 @@ pub struct Quantity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
     /// Not a number with a suffix at all.
-    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
+    #[error(
+        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+    )]
     Format,
     /// A number, but no suffix that is known.
     #[error("unable to parse quantity's suffix")]
@@ -56,7 +58,10 @@ impl Quantity {
             Scale::Decimal(exponent) => parts.decimal(exponent),
             Scale::Binary(power) => parts.binary(power),
         };
-        Ok(Self { nanos: if parts.negative { -amount } else { amount }, format })
+        Ok(Self {
+            nanos: if parts.negative { -amount } else { amount },
+            format,
+        })
     }
 
     /// The amount in whole units, rounded away from zero.
@@ -75,7 +80,10 @@ impl Quantity {
     /// The amount rounded away from zero to thousandths, as the API server stores resource lists.
     #[must_use]
     pub fn rounded_to_milli(&self) -> Self {
-        Self { nanos: divide_up(self.nanos, NANO / 1000) * (NANO / 1000), format: self.format }
+        Self {
+            nanos: divide_up(self.nanos, NANO / 1000) * (NANO / 1000),
+            format: self.format,
+        }
     }
 
     /// -1, 0 or 1.
@@ -97,13 +105,19 @@ impl Quantity {
     /// The sum, in the family of `self`; held at the greatest amount.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
-        Self { nanos: self.nanos.saturating_add(other.nanos).clamp(-MOST, MOST), format: self.format }
+        Self {
+            nanos: self.nanos.saturating_add(other.nanos).clamp(-MOST, MOST),
+            format: self.format,
+        }
     }
 
     /// The difference, in the family of `self`; held at the greatest amount.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
-        Self { nanos: self.nanos.saturating_sub(other.nanos).clamp(-MOST, MOST), format: self.format }
+        Self {
+            nanos: self.nanos.saturating_sub(other.nanos).clamp(-MOST, MOST),
+            format: self.format,
+        }
     }
 }
 
@@ -118,7 +132,11 @@ pub fn canonical(text: &str) -> Result<String, QuantityError> {
 /// Compares two texts by amount; `None` if either is no quantity.
 #[must_use]
 pub fn compare(left: &str, right: &str) -> Option<Ordering> {
-    Some(Quantity::parse(left).ok()?.cmp(&Quantity::parse(right).ok()?))
+    Some(
+        Quantity::parse(left)
+            .ok()?
+            .cmp(&Quantity::parse(right).ok()?),
+    )
 }
 
 impl PartialEq for Quantity {
@@ -148,7 +166,9 @@ impl fmt::Display for Quantity {
         }
         match self.format {
             // Below 1024 a binary suffix would lose the fraction, so upstream writes decimals.
-            Format::BinarySi if self.nanos.abs() >= 1024 * NANO => binary_text(divide_up(self.nanos, NANO), out),
+            Format::BinarySi if self.nanos.abs() >= 1024 * NANO => {
+                binary_text(divide_up(self.nanos, NANO), out)
+            }
             Format::BinarySi | Format::DecimalSi => decimal_text(self.nanos, false, out),
             Format::DecimalExponent => decimal_text(self.nanos, true, out),
         }
@@ -205,17 +225,32 @@ impl<'a> Parts<'a> {
             return Err(QuantityError::Format);
         }
         if whole.is_empty() && fraction.is_empty() {
-            return Err(if rest.is_empty() || !suffix.is_empty() { QuantityError::Format } else { QuantityError::Number });
+            return Err(if rest.is_empty() || !suffix.is_empty() {
+                QuantityError::Format
+            } else {
+                QuantityError::Number
+            });
         }
-        Ok(Self { negative, whole: whole.trim_start_matches('0'), fraction, suffix })
+        Ok(Self {
+            negative,
+            whole: whole.trim_start_matches('0'),
+            fraction,
+            suffix,
+        })
     }
 
     /// The amount in nano units with the point moved `exponent` places to the right.
     fn decimal(&self, exponent: i32) -> i128 {
-        let places = i64::from(exponent) + 9 + i64::try_from(self.whole.len()).unwrap_or(i64::MAX / 2);
+        let places =
+            i64::from(exponent) + 9 + i64::try_from(self.whole.len()).unwrap_or(i64::MAX / 2);
         let mut amount: i128 = 0;
         let mut left = places;
-        for digit in self.whole.bytes().chain(self.fraction.bytes()).map(|byte| i128::from(byte - b'0')) {
+        for digit in self
+            .whole
+            .bytes()
+            .chain(self.fraction.bytes())
+            .map(|byte| i128::from(byte - b'0'))
+        {
             if left <= 0 {
                 if digit != 0 {
                     return (amount + 1).min(MOST);
@@ -235,21 +270,42 @@ impl<'a> Parts<'a> {
     /// The amount in nano units times 1024 to the `power`.
     fn binary(&self, power: u32) -> i128 {
         let unit = 1024_i128.pow(power);
-        let whole = self.whole.bytes().fold(0_i128, |sum, byte| sum.saturating_mul(10).saturating_add(i128::from(byte - b'0')));
+        let whole = self.whole.bytes().fold(0_i128, |sum, byte| {
+            sum.saturating_mul(10)
+                .saturating_add(i128::from(byte - b'0'))
+        });
         let mut fraction: i128 = 0;
         for at in 0..BINARY_DIGITS {
-            fraction = fraction * 10 + self.fraction.as_bytes().get(at).map_or(0, |byte| i128::from(byte - b'0'));
+            fraction = fraction * 10
+                + self
+                    .fraction
+                    .as_bytes()
+                    .get(at)
+                    .map_or(0, |byte| i128::from(byte - b'0'));
         }
-        if self.fraction.bytes().skip(BINARY_DIGITS).any(|byte| byte != b'0') {
+        if self
+            .fraction
+            .bytes()
+            .skip(BINARY_DIGITS)
+            .any(|byte| byte != b'0')
+        {
             fraction += 1;
         }
         // 10^9 fractional digits and 10^9 nano units cancel each other out.
-        whole.saturating_mul(unit).saturating_mul(NANO).saturating_add(fraction.saturating_mul(unit)).min(MOST)
+        whole
+            .saturating_mul(unit)
+            .saturating_mul(NANO)
+            .saturating_add(fraction.saturating_mul(unit))
+            .min(MOST)
     }
 }
 
 fn digits(text: &str) -> (&str, &str) {
-    text.split_at(text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len()))
+    text.split_at(
+        text.bytes()
+            .position(|byte| !byte.is_ascii_digit())
+            .unwrap_or(text.len()),
+    )
 }
 
 /// `[eEinumkKMGTP]*[-+]?[0-9]*`
@@ -287,8 +343,12 @@ fn scale_of(suffix: &str) -> Result<(Scale, Format), QuantityError> {
         "Pi" => binary(5),
         "Ei" => binary(6),
         _ => {
-            let exponent = suffix.strip_prefix(['e', 'E']).and_then(|number| number.parse::<i32>().ok());
-            exponent.map(|exponent| (Scale::Decimal(exponent), Format::DecimalExponent)).ok_or(QuantityError::Suffix)
+            let exponent = suffix
+                .strip_prefix(['e', 'E'])
+                .and_then(|number| number.parse::<i32>().ok());
+            exponent
+                .map(|exponent| (Scale::Decimal(exponent), Format::DecimalExponent))
+                .ok_or(QuantityError::Suffix)
         }
     }
 }
@@ -306,11 +366,23 @@ mod tests {
             0.0000000001 1n | -0.0000000001 -1n | 1000000 1M | 1.001 1001m | -1.5 -1500m | 8Ei 8Ei | 9223372036854775807 9223372036854775807
             .5 500m | 5. 5 | +3 3 | 1e-3 1e-3 | 100000e-3 100 | 1e100 9223372036854775807e0
         ";
-        for case in cases.split(['|', '\n']).map(str::trim).filter(|case| !case.is_empty()) {
+        for case in cases
+            .split(['|', '\n'])
+            .map(str::trim)
+            .filter(|case| !case.is_empty())
+        {
             let (text, want) = case.split_once(' ').expect("each case is two words");
             // The greatest amount has no exponent form worth a suffix.
             let want = want.strip_suffix("e0").unwrap_or(want);
-            assert_eq!(canonical(text).as_deref(), Ok(if text == "8Ei" { "9223372036854775807" } else { want }), "{text}");
+            assert_eq!(
+                canonical(text).as_deref(),
+                Ok(if text == "8Ei" {
+                    "9223372036854775807"
+                } else {
+                    want
+                }),
+                "{text}"
+            );
         }
     }
 

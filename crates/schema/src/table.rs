@@ -96,7 +96,17 @@ impl Field {
         }
         // omitempty has no effect on a struct that is no pointer.
         let is_struct = matches!(self.shape, Shape::Struct(_))
-            || matches!(self.shape, Shape::Leaf(Leaf::Quantity | Leaf::IntOrString | Leaf::Time | Leaf::MicroTime | Leaf::Raw | Leaf::Json));
+            || matches!(
+                self.shape,
+                Shape::Leaf(
+                    Leaf::Quantity
+                        | Leaf::IntOrString
+                        | Leaf::Time
+                        | Leaf::MicroTime
+                        | Leaf::Raw
+                        | Leaf::Json
+                )
+            );
         !self.omitempty || is_struct && !self.pointer
     }
 
@@ -129,12 +139,23 @@ pub(crate) struct Type {
     pub(crate) fields: Vec<Field>,
     /// Positions of the fields that Go's encoder always writes.
     always: Vec<u8>,
+    /// Positions of the fields that have a default of their own.
+    defaulted: Vec<u8>,
 }
 
 impl Type {
     /// The fields that Go's encoder writes even when they hold their zero value.
     pub(crate) fn always_written(&self) -> impl Iterator<Item = &Field> {
-        self.always.iter().filter_map(|at| self.fields.get(usize::from(*at)))
+        self.always
+            .iter()
+            .filter_map(|at| self.fields.get(usize::from(*at)))
+    }
+
+    /// The fields with a default that the table states.
+    pub(crate) fn defaulted(&self) -> impl Iterator<Item = &Field> {
+        self.defaulted
+            .iter()
+            .filter_map(|at| self.fields.get(usize::from(*at)))
     }
 
     /// The field with this JSON name.
@@ -321,6 +342,7 @@ fn fill_types(table: &mut Table, lines: &[(&'static str, Vec<&'static str>)]) {
             kinds: Vec::new(),
             fields: Vec::new(),
             always: Vec::new(),
+            defaulted: Vec::new(),
         };
         for word in words {
             let mut parts = word.split(',');
@@ -338,8 +360,9 @@ fn fill_types(table: &mut Table, lines: &[(&'static str, Vec<&'static str>)]) {
             .collect();
         parsed.sort_by_key(|field| field.name);
         parsed.shrink_to_fit();
-        let always = parsed.iter().enumerate().filter(|(_, field)| field.zero_is_written());
-        table.types[at].always = always.filter_map(|(at, _)| u8::try_from(at).ok()).collect();
+        table.types[at].always = positions(&parsed, Field::zero_is_written);
+        table.types[at].defaulted =
+            positions(&parsed, |field| field.default.is_some() && !field.inline);
         table.types[at].fields = parsed;
     }
     let kinds = table
@@ -351,6 +374,11 @@ fn fill_types(table: &mut Table, lines: &[(&'static str, Vec<&'static str>)]) {
         .filter_map(|(kind, at)| Some((kind, TypeId(u16::try_from(at).ok()?))))
         .collect();
     table.by_kind.sort_unstable();
+}
+
+fn positions(fields: &[Field], of: impl Fn(&Field) -> bool) -> Vec<u8> {
+    let found = fields.iter().enumerate().filter(|(_, field)| of(field));
+    found.filter_map(|(at, _)| u8::try_from(at).ok()).collect()
 }
 
 fn parse_field(types: &[Type], line: &'static str) -> Option<Field> {

@@ -5,8 +5,16 @@ use jiff::Timestamp;
 /// Reads an RFC 3339 time as Go's `time.Parse(time.RFC3339, ..)` does: `T` and a zone are needed, fractions may follow.
 pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     let bytes = text.as_bytes();
-    let shaped = bytes.len() >= 20 && bytes[4] == b'-' && bytes[7] == b'-' && bytes[10] == b'T' && bytes[13] == b':' && bytes[16] == b':';
-    let zoned = text.ends_with('Z') || text.len() >= 25 && matches!(bytes[text.len() - 6], b'+' | b'-') && bytes[text.len() - 3] == b':';
+    let shaped = bytes.len() >= 20
+        && bytes[4] == b'-'
+        && bytes[7] == b'-'
+        && bytes[10] == b'T'
+        && bytes[13] == b':'
+        && bytes[16] == b':';
+    let zoned = text.ends_with('Z')
+        || text.len() >= 25
+            && matches!(bytes[text.len() - 6], b'+' | b'-')
+            && bytes[text.len() - 3] == b':';
     if !shaped || !zoned || !text.is_ascii() {
         return None;
     }
@@ -25,7 +33,8 @@ pub(crate) fn micros(time: Timestamp) -> Option<String> {
     let whole = Timestamp::from_second(second).ok()?;
     let micros = (time.as_nanosecond() - i128::from(second) * 1_000_000_000) / 1000;
     let text = whole.to_string();
-    (text != "0001-01-01T00:00:00Z" || micros != 0).then(|| format!("{}.{micros:06}Z", text.trim_end_matches('Z')))
+    (text != "0001-01-01T00:00:00Z" || micros != 0)
+        .then(|| format!("{}.{micros:06}Z", text.trim_end_matches('Z')))
 }
 
 fn floor_second(time: Timestamp) -> i64 {
@@ -56,7 +65,13 @@ mod tests {
     #[test]
     fn micro_times_have_six_digits() {
         let micro = |text| parse(text).and_then(micros);
-        assert_eq!(micro("2024-05-06T07:08:09Z").as_deref(), Some("2024-05-06T07:08:09.000000Z"));
-        assert_eq!(micro("2024-05-06T07:08:09.1234567Z").as_deref(), Some("2024-05-06T07:08:09.123456Z"));
+        assert_eq!(
+            micro("2024-05-06T07:08:09Z").as_deref(),
+            Some("2024-05-06T07:08:09.000000Z")
+        );
+        assert_eq!(
+            micro("2024-05-06T07:08:09.1234567Z").as_deref(),
+            Some("2024-05-06T07:08:09.123456Z")
+        );
     }
 }

@@ -397,7 +397,8 @@ fn field_line(
         said.push_str(" r");
     }
     let default = &field["default"];
-    if !default.is_null() && !is_zero(default) {
+    let is_pointer = go.is_some_and(|go| go.go_type.starts_with('*'));
+    if !default.is_null() && (is_pointer || !is_zero(default)) {
         said.push_str(&format!(" d={default}"));
     }
     for (key, value) in [
