@@ -1,5 +1,6 @@
 //! The project's own tools: one module a command, dispatched by its name.
 
+mod bench;
 mod figures;
 mod schema;
 
@@ -11,6 +12,7 @@ fn main() -> ExitCode {
         .split_first()
         .map_or(("", &[][..]), |(command, rest)| (command.as_str(), rest));
     match command {
+        "bench" => bench::run(rest),
         "figures" => figures::run(rest),
         "schema" => schema::run(rest),
         _ => {
@@ -18,4 +20,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The folder of the workspace.
+fn root() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }

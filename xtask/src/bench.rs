@@ -1,0 +1,68 @@
+//! `cargo xtask bench [start] [memory] [api]`: figures of the release binary, as ratios against something real in the same run.
+
+mod api;
+mod daemon;
+mod memory;
+mod start;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+/// Builds the release binary and runs the benches that are named, or all.
+pub(crate) fn run(args: &[String]) -> ExitCode {
+    match all(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cargo xtask bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn all(args: &[String]) -> Result<(), String> {
+    if let Some(unknown) = args
+        .iter()
+        .find(|arg| !["start", "memory", "api"].contains(&arg.as_str()))
+    {
+        return Err(format!(
+            "there is no bench {unknown:?}; there are start, memory and api"
+        ));
+    }
+    let wanted = |name: &str| args.is_empty() || args.iter().any(|arg| arg == name);
+    let stead = build()?;
+    if wanted("start") {
+        start::run(&stead)?;
+    }
+    if wanted("memory") {
+        memory::run(&stead)?;
+    }
+    if wanted("api") {
+        // Only a second installation fails, and then there is one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|error| format!("could not start a runtime: {error}"))?;
+        runtime.block_on(api::run(&stead))?;
+    }
+    Ok(())
+}
+
+/// The release binary, as it is now.
+fn build() -> Result<PathBuf, String> {
+    let root = crate::root();
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--locked", "-p", "stead-cli"])
+        .current_dir(&root)
+        .status();
+    match built {
+        Ok(status) if status.success() => Ok(root.join("target/release/stead")),
+        Ok(status) => Err(format!("the release build ended with {status}")),
+        Err(error) => Err(format!("could not run cargo: {error}")),
+    }
+}
+
+/// Prints one figure: what, how much, and what it is beside.
+fn figure(what: &str, value: &str, beside: &str) {
+    println!("{what:<44} {value:>14}   {beside}");
+}
