@@ -1,0 +1,288 @@
+//! Claims: made before their pod, never deleted; what the garbage collector may delete is said by owner references alone.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::blocker::Blocker;
+use crate::decision::Lane;
+use crate::event::{KubeEvent, Verb};
+use crate::identity::{self, Ordinal};
+use crate::json::Json;
+use crate::observed::{Claim, Observed, OwnerReference, Pod, Retention, Set};
+use crate::step::Step;
+
+use super::living::claim_failure;
+use super::round::Round;
+
+/// The two owners that the retention policy knows.
+struct Owners<'a> {
+    set: &'a Set,
+    pod: &'a str,
+    /// Empty for a pod that is not made yet.
+    pod_uid: &'a str,
+    /// The pod's ordinal is not wanted any more.
+    condemned: bool,
+}
+
+/// Makes the ordinal's missing claims and, for a pod that waits for them, settles their owners. False: a claim is in the way.
+///
+/// upstream: createMissingPersistentVolumeClaims.
+pub(super) fn complete(
+    round: &mut Round<'_>,
+    ordinal: Ordinal,
+    pod: Option<&Pod>,
+    lane: &mut Lane,
+) -> bool {
+    let complete = create_missing(round, ordinal, Verb::Update, lane);
+    if complete {
+        follow_retention(round, ordinal, pod, lane);
+    }
+    complete
+}
+
+/// Makes the ordinal's missing claims. False: one of the others is being deleted. upstream: createPersistentVolumeClaims.
+pub(super) fn create_missing(
+    round: &mut Round<'_>,
+    ordinal: Ordinal,
+    verb: Verb,
+    lane: &mut Lane,
+) -> bool {
+    let seen = round.seen;
+    let pod = identity::pod_name(&seen.set.name, ordinal);
+    let mut complete = true;
+    for template in seen.set.claim_templates.iter() {
+        let claim = identity::claim_name(&template.name, &seen.set.name, ordinal);
+        match seen.claims.get(&claim) {
+            None => lane.push(Step::CreateClaim {
+                claim,
+                ordinal,
+                template: template.name.clone(),
+            }),
+            Some(there) if there.terminating => {
+                round
+                    .events
+                    .push(claim_failure(verb, &pod, &seen.set.name, &claim));
+                round.blocked.push(Blocker::ClaimTerminating {
+                    claim,
+                    pod: pod.clone(),
+                });
+                complete = false;
+            }
+            Some(_) => {}
+        }
+    }
+    complete
+}
+
+/// A claim of the ordinal that still belongs to an earlier pod of this name, and so is about to be deleted.
+///
+/// upstream: PodClaimIsStale.
+pub(super) fn stale(
+    seen: &Observed,
+    ordinal: Ordinal,
+    pod: &str,
+    pod_uid: &str,
+) -> Option<Arc<str>> {
+    if seen.set.retention.when_scaled == Retention::Retain {
+        return None;
+    }
+    let claims = seen
+        .set
+        .claim_templates
+        .iter()
+        .filter_map(|template| seen.claim(template, ordinal));
+    let mut stale = claims.filter(|claim| is_stale(claim, |owner| is_pod(owner, pod), pod_uid));
+    stale.next().map(|claim| claim.name.clone())
+}
+
+/// Before a condemned pod goes, its claims follow the policy: with `whenScaled: Delete` they become its own and go with it.
+pub(super) fn follow_condemned(round: &mut Round<'_>) -> ControlFlow<()> {
+    let condemned: Vec<_> = round
+        .condemned
+        .iter()
+        .rev()
+        .map(|(ordinal, pod)| (*ordinal, *pod))
+        .collect();
+    let mut lanes = Vec::new();
+    for (ordinal, pod) in condemned {
+        let mut lane = Lane::new();
+        follow_retention(round, ordinal, Some(pod), &mut lane);
+        lanes.push(lane);
+    }
+    round.wave(lanes);
+    ControlFlow::Continue(())
+}
+
+/// Sets the owners of the ordinal's claims as the policy wants them. `pod`: `None` while it is being made.
+///
+/// upstream: UpdatePodClaimForRetentionPolicy.
+pub(super) fn follow_retention(
+    round: &mut Round<'_>,
+    ordinal: Ordinal,
+    pod: Option<&Pod>,
+    lane: &mut Lane,
+) {
+    let seen = round.seen;
+    let name = identity::pod_name(&seen.set.name, ordinal);
+    let owners = Owners {
+        set: &seen.set,
+        pod: pod.map_or(&name, |pod| &pod.name),
+        pod_uid: pod.map_or("", |pod| &pod.uid),
+        condemned: !seen.set.wants(ordinal),
+    };
+    let claims: Vec<_> = seen
+        .set
+        .claim_templates
+        .iter()
+        .filter_map(|template| seen.claim(template, ordinal))
+        .collect();
+    // upstream looks at the rest only once it has found one that needs a change, except where it has just made the pod.
+    let any_outdated = claims.iter().any(|claim| !owners.are_right_on(claim));
+    let pending = pod.is_some_and(|pod| pod.phase == crate::observed::Phase::Pending);
+    if !any_outdated && pod.is_some() && !pending {
+        return;
+    }
+    for claim in claims {
+        settle(round, &owners, claim, ordinal, lane);
+    }
+}
+
+fn settle(
+    round: &mut Round<'_>,
+    owners: &Owners<'_>,
+    claim: &Arc<Claim>,
+    ordinal: Ordinal,
+    lane: &mut Lane,
+) {
+    if round.settled_claims.contains(&claim.name) {
+        return;
+    }
+    if owners.meet_a_stranger(claim) {
+        round.settled_claims.insert(claim.name.clone());
+        round.events.push(conflict(&claim.name));
+    }
+    if !owners.are_right_on(claim) {
+        round.settled_claims.insert(claim.name.clone());
+        lane.push(Step::PatchClaim {
+            claim: claim.name.clone(),
+            uid: claim.uid.clone(),
+            resource_version: claim.resource_version.clone(),
+            ordinal,
+            owners: Json::new(Value::Array(owners.wanted_on(claim))),
+        });
+    }
+}
+
+fn conflict(claim: &str) -> KubeEvent {
+    // The spelling is upstream's: alerts match it.
+    let message = format!(
+        "PersistentVolumeClaim {claim} has a conflicting OwnerReference that acts as a manging controller, the retention policy is ignored for this claim"
+    );
+    KubeEvent::warning("ConflictingController", message)
+}
+
+impl Owners<'_> {
+    /// The claim's owners are as the policy wants them, or are none of our business. upstream: isClaimOwnerUpToDate.
+    fn are_right_on(&self, claim: &Claim) -> bool {
+        if is_stale(claim, |owner| self.is_set(owner), &self.set.uid)
+            || is_stale(claim, |owner| is_pod(owner, self.pod), self.pod_uid)
+        {
+            // Left over from an earlier set or pod of the name; the garbage collector sees to it.
+            return true;
+        }
+        let set_owns = self.owns(claim, &self.set.uid);
+        let pod_owns = self.owns(claim, self.pod_uid);
+        if self.meet_a_stranger(claim) {
+            return !set_owns && !pod_owns;
+        }
+        if self.own_without_control(claim) {
+            return false;
+        }
+        let (set_wanted, pod_wanted) = self.wanted();
+        set_owns == set_wanted && pod_owns == pod_wanted
+    }
+
+    /// Whether the set and whether the pod shall own the claim. upstream: the table of KEP-1847.
+    fn wanted(&self) -> (bool, bool) {
+        let policy = self.set.retention;
+        match (policy.when_scaled, policy.when_deleted) {
+            (Retention::Retain, Retention::Retain) => (false, false),
+            (Retention::Retain, Retention::Delete) => (true, false),
+            (Retention::Delete, Retention::Retain) => (false, self.condemned),
+            (Retention::Delete, Retention::Delete) => (!self.condemned, self.condemned),
+        }
+    }
+
+    /// Another controller manages the claim, or an earlier set or pod of the name. Nobody asks while everything is retained.
+    ///
+    /// upstream: hasUnexpectedController.
+    fn meet_a_stranger(&self, claim: &Claim) -> bool {
+        let policy = self.set.retention;
+        if policy.when_scaled == Retention::Retain && policy.when_deleted == Retention::Retain {
+            return false;
+        }
+        claim.owners.iter().any(|owner| {
+            if self.is_set(owner) {
+                owner.uid != self.set.uid
+            } else if is_pod(owner, self.pod) {
+                &*owner.uid != self.pod_uid
+            } else {
+                owner.controller
+            }
+        })
+    }
+
+    /// The first of our references does not control, as older controllers wrote them. upstream: hasNonControllerOwner.
+    fn own_without_control(&self, claim: &Claim) -> bool {
+        let ours = claim
+            .owners
+            .iter()
+            .find(|owner| owner.uid == self.set.uid || &*owner.uid == self.pod_uid);
+        ours.is_some_and(|owner| !owner.controller)
+    }
+
+    fn owns(&self, claim: &Claim, uid: &str) -> bool {
+        claim.owners.iter().any(|owner| &*owner.uid == uid)
+    }
+
+    /// The owners the claim shall have: strangers as they stand, then ours. upstream: updateClaimOwnerRefForSetAndPod.
+    fn wanted_on(&self, claim: &Claim) -> Vec<Value> {
+        let strangers = claim
+            .owners
+            .iter()
+            .filter(|owner| !self.is_set(owner) && !is_pod(owner, self.pod));
+        let mut owners: Vec<Value> = strangers.map(|owner| owner.raw.value().clone()).collect();
+        if self.meet_a_stranger(claim) {
+            return owners;
+        }
+        let (set_wanted, pod_wanted) = self.wanted();
+        if set_wanted {
+            owners.push(identity::set_reference(self.set));
+        }
+        if pod_wanted {
+            owners.push(identity::pod_reference(self.pod, self.pod_uid));
+        }
+        owners
+    }
+
+    fn is_set(&self, owner: &OwnerReference) -> bool {
+        owner.api_version == self.set.api_version
+            && &*owner.kind == "StatefulSet"
+            && owner.name == self.set.name
+    }
+}
+
+fn is_pod(owner: &OwnerReference, pod: &str) -> bool {
+    &*owner.api_version == "v1" && &*owner.kind == "Pod" && &*owner.name == pod
+}
+
+/// The first reference to an owner of this name has another UID. upstream: hasStaleOwnerRef.
+fn is_stale(claim: &Claim, is_owner: impl Fn(&OwnerReference) -> bool, uid: &str) -> bool {
+    claim
+        .owners
+        .iter()
+        .find(|owner| is_owner(owner))
+        .is_some_and(|owner| &*owner.uid != uid)
+}

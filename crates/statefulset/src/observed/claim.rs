@@ -1,0 +1,84 @@
+//! A PersistentVolumeClaim as decisions see it: whether it is going, and who owns it.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::fields::{Fields, Wrong, name_of};
+use super::{Malformed, Resource};
+use crate::json::Json;
+
+/// The facts of a claim that decisions read. Size, class and labels are nobody's business here: a claim is taken as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// `metadata.name`.
+    pub name: Arc<str>,
+    /// `metadata.uid`.
+    pub uid: Arc<str>,
+    /// `metadata.resourceVersion`: a change of owners must not overwrite one that was not seen.
+    pub resource_version: Arc<str>,
+    /// `metadata.deletionTimestamp` is set: the claim and its data are going.
+    pub terminating: bool,
+    /// `metadata.ownerReferences`, in their order.
+    pub owners: Arc<[OwnerReference]>,
+}
+
+/// An owner reference of a claim.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OwnerReference {
+    /// API version of the owner.
+    pub api_version: Arc<str>,
+    /// Kind of the owner.
+    pub kind: Arc<str>,
+    /// Name of the owner.
+    pub name: Arc<str>,
+    /// UID of the owner.
+    pub uid: Arc<str>,
+    /// It controls.
+    pub controller: bool,
+    /// The reference as it stands, so that a stranger's is kept to the letter.
+    pub raw: Json,
+}
+
+impl Claim {
+    /// Reads a claim's facts from its JSON.
+    ///
+    /// # Errors
+    /// The first field that has a wrong type, or a missing name.
+    pub fn parse(claim: &Value) -> Result<Claim, Malformed> {
+        facts(claim).map_err(|why| Malformed {
+            resource: Resource::Claims,
+            name: name_of(claim),
+            why,
+        })
+    }
+}
+
+fn facts(claim: &Value) -> Result<Claim, Wrong> {
+    let fields = Fields::of(claim);
+    let owners = fields.list(&["metadata", "ownerReferences"])?;
+    Ok(Claim {
+        name: fields.required_text(&["metadata", "name"])?.into(),
+        uid: fields.text(&["metadata", "uid"])?.into(),
+        resource_version: fields.text(&["metadata", "resourceVersion"])?.into(),
+        terminating: fields.has(&["metadata", "deletionTimestamp"]),
+        owners: owners
+            .iter()
+            .map(OwnerReference::parse)
+            .collect::<Result<_, Wrong>>()?,
+    })
+}
+
+impl OwnerReference {
+    pub(crate) fn parse(reference: &Value) -> Result<OwnerReference, Wrong> {
+        let fields = Fields::of(reference);
+        Ok(OwnerReference {
+            api_version: fields.text(&["apiVersion"])?.into(),
+            kind: fields.text(&["kind"])?.into(),
+            name: fields.text(&["name"])?.into(),
+            uid: fields.text(&["uid"])?.into(),
+            controller: fields.at(&["controller"]) == Some(&Value::Bool(true)),
+            raw: Json::new(reference.clone()),
+        })
+    }
+}
