@@ -2,6 +2,11 @@
 
 pub mod dns;
 mod node;
+pub mod pod;
+mod quantity;
 pub mod runtime;
+mod shim;
+mod sys;
 
 pub use node::{Body, BoxError, Node, NodeOptions, NodeService, StartError, StopError};
+pub use shim::shim_main;
