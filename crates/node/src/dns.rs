@@ -14,6 +14,5 @@ pub mod zone;
 
 pub use ask::{Answer, AnswerRecord, AskError, ask};
 pub use forward::Upstreams;
-pub use hickory_proto::rr::RecordType;
 pub use server::{DnsError, DnsOptions, Server};
 pub use zone::{Prefix, Zone};

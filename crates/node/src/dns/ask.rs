@@ -52,6 +52,14 @@ pub struct Answer {
     pub additionals: Vec<AnswerRecord>,
 }
 
+impl Answer {
+    /// Nothing that was asked for: no such name, or the name has no such records.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.answers.is_empty()
+    }
+}
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
@@ -63,6 +71,14 @@ pub enum AskError {
         /// What is wrong with it.
         #[source]
         source: ProtoError,
+    },
+    /// Not a record type.
+    #[error(
+        "{record_type:?} is not a record type; use A, AAAA, SRV, PTR, CNAME, TXT, SOA, NS or ANY"
+    )]
+    RecordType {
+        /// What was given.
+        record_type: String,
     },
     /// The server cannot be reached.
     #[error("could not ask the DNS server {server}; is the daemon running?")]
@@ -87,30 +103,41 @@ pub enum AskError {
     },
 }
 
-/// Asks `server` for records of one type at `name`, which is taken as fully qualified.
+/// Asks `server` for records of one type (`A`, `SRV`, ... in any case) at `name`, which is taken as fully qualified. For
+/// type `PTR` an address may be given in place of its reverse name.
 ///
 /// # Errors
-/// [`AskError`] when the name is none or nothing readable comes back. "No such name" is an answer, not an error.
-pub async fn ask(
-    server: SocketAddr,
-    name: &str,
-    record_type: RecordType,
-) -> Result<Answer, AskError> {
-    let mut asked = Name::from_ascii(name).map_err(|source| AskError::Name {
-        name: name.to_owned(),
-        source,
-    })?;
-    asked.set_fqdn(true);
-    let query = Query::query(asked, record_type);
+/// [`AskError`] when the name or the type is none, or nothing readable comes back. "No such name" is an answer, not an error.
+pub async fn ask(server: SocketAddr, name: &str, record_type: &str) -> Result<Answer, AskError> {
+    let query = query(name, record_type)?;
     for _ in 0..TRIES {
-        let exchanged = timeout(PATIENCE, exchange(server, &query)).await;
-        match exchanged {
+        match timeout(PATIENCE, exchange(server, &query)).await {
             Ok(Ok(bytes)) => return read(server, &bytes),
             Ok(Err(source)) => return Err(AskError::Unreachable { server, source }),
             Err(_) => {}
         }
     }
     Err(AskError::Silent { server })
+}
+
+fn query(name: &str, record_type: &str) -> Result<Query, AskError> {
+    let wrong = || AskError::RecordType {
+        record_type: record_type.to_owned(),
+    };
+    let record_type: RecordType = record_type
+        .to_ascii_uppercase()
+        .parse()
+        .map_err(|_| wrong())?;
+    let asked = match name.parse::<IpAddr>() {
+        Ok(address) if record_type == RecordType::PTR => Ok(Name::from(address)),
+        Ok(_) | Err(_) => Name::from_ascii(name),
+    };
+    let mut asked = asked.map_err(|source| AskError::Name {
+        name: name.to_owned(),
+        source,
+    })?;
+    asked.set_fqdn(true);
+    Ok(Query::query(asked, record_type))
 }
 
 async fn exchange(server: SocketAddr, query: &Query) -> io::Result<Vec<u8>> {

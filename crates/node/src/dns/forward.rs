@@ -97,7 +97,7 @@ impl Forwarder {
     }
 
     /// Whom to ask now. An unreadable file has no name servers, as to a libc.
-    fn current(&self) -> Vec<SocketAddr> {
+    pub(crate) fn current(&self) -> Vec<SocketAddr> {
         let path = match &self.upstreams {
             Upstreams::Given(given) => return self.others(given.clone()),
             Upstreams::File(path) => path,

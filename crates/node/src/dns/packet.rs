@@ -232,7 +232,7 @@ impl Question {
     }
 }
 
-/// A message of ours always encodes; if hickory should think otherwise, the empty packet is not sent.
+/// A message of ours always encodes; if hickory should think otherwise, nothing is sent.
 fn encoded(message: &Message) -> Vec<u8> {
     message.to_vec().unwrap_or_default()
 }

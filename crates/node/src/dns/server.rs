@@ -239,11 +239,15 @@ struct Desk {
 enum Todo {
     Nothing,
     Send(Vec<u8>),
-    /// Not ours, or an alias that leads out: `so_far` stands before what upstreams say.
-    Forward {
-        question: Question,
-        so_far: Option<Answer>,
-    },
+    Forward(Box<Errand>),
+}
+
+/// A question for upstreams.
+#[derive(Debug)]
+struct Errand {
+    question: Question,
+    /// Our alias that leads out: it stands before what upstreams say.
+    so_far: Option<Answer>,
 }
 
 impl Desk {
@@ -258,7 +262,13 @@ impl Desk {
         }
     }
 
+    /// A packet that makes a decoder panic, which is not ours, gets no answer; the others still get theirs.
     fn todo(&self, bytes: &[u8], transport: Transport) -> Todo {
+        let read = std::panic::AssertUnwindSafe(|| self.consider(bytes, transport));
+        std::panic::catch_unwind(read).unwrap_or(Todo::Nothing)
+    }
+
+    fn consider(&self, bytes: &[u8], transport: Transport) -> Todo {
         let question = match packet::read(bytes, transport) {
             Ok(question) => question,
             Err(Refusal::Silence) => return Todo::Nothing,
@@ -269,14 +279,8 @@ impl Desk {
             .borrow()
             .answer(question.name(), question.record_type());
         match verdict {
-            Verdict::Foreign => Todo::Forward {
-                question,
-                so_far: None,
-            },
-            Verdict::Ours(answer) if answer.follow.is_some() => Todo::Forward {
-                question,
-                so_far: Some(answer),
-            },
+            Verdict::Foreign => forward(question, None),
+            Verdict::Ours(answer) if answer.follow.is_some() => forward(question, Some(answer)),
             Verdict::Ours(mut answer) => {
                 answer.rotate(self.turn.fetch_add(1, Ordering::Relaxed));
                 Todo::Send(question.answer(answer))
@@ -285,8 +289,9 @@ impl Desk {
     }
 
     /// Asks upstreams; whatever goes wrong is SERVFAIL, which a client tries again.
-    async fn forward(&self, question: &Question, so_far: Option<Answer>) -> Vec<u8> {
-        let Some(answer) = so_far else {
+    async fn run(&self, errand: Errand) -> Vec<u8> {
+        let Errand { question, so_far } = &errand;
+        let Some(answer) = so_far.clone() else {
             return match self.forwarder.ask(question).await {
                 Ok(bytes) => question.relayed(bytes),
                 Err(error) => failed(question, &error),
@@ -305,9 +310,13 @@ impl Desk {
         match self.todo(bytes, transport) {
             Todo::Nothing => None,
             Todo::Send(reply) => Some(reply),
-            Todo::Forward { question, so_far } => Some(self.forward(&question, so_far).await),
+            Todo::Forward(errand) => Some(self.run(*errand).await),
         }
     }
+}
+
+fn forward(question: Question, so_far: Option<Answer>) -> Todo {
+    Todo::Forward(Box::new(Errand { question, so_far }))
 }
 
 fn failed(question: &Question, error: &(dyn std::error::Error + 'static)) -> Vec<u8> {
@@ -346,39 +355,28 @@ async fn serve_udp(socket: Arc<UdpSocket>, desk: Arc<Desk>) {
         match desk.todo(&buffer[..octets], Transport::Udp) {
             Todo::Nothing => {}
             Todo::Send(reply) => send(&socket, &reply, client).await,
-            Todo::Forward { question, so_far } => {
-                match Arc::clone(&desk.forwards).try_acquire_owned() {
-                    Ok(place) => {
-                        forwards.spawn(forward_udp(
-                            Arc::clone(&socket),
-                            Arc::clone(&desk),
-                            question,
-                            so_far,
-                            client,
-                            place,
-                        ));
-                    }
-                    Err(_) => send(&socket, &question.refuse(ResponseCode::ServFail), client).await,
+            Todo::Forward(errand) => match Arc::clone(&desk.forwards).try_acquire_owned() {
+                Ok(place) => {
+                    let (socket, desk) = (Arc::clone(&socket), Arc::clone(&desk));
+                    forwards.spawn(async move {
+                        send(&socket, &desk.run(*errand).await, client).await;
+                        drop(place);
+                    });
                 }
-            }
+                Err(_) => {
+                    let refusal = errand.question.refuse(ResponseCode::ServFail);
+                    send(&socket, &refusal, client).await;
+                }
+            },
         }
     }
 }
 
-async fn forward_udp(
-    socket: Arc<UdpSocket>,
-    desk: Arc<Desk>,
-    question: Question,
-    so_far: Option<Answer>,
-    client: SocketAddr,
-    _place: OwnedSemaphorePermit,
-) {
-    let reply = desk.forward(&question, so_far).await;
-    send(&socket, &reply, client).await;
-}
-
 /// A client that went away is no trouble of ours.
 async fn send(socket: &UdpSocket, reply: &[u8], client: SocketAddr) {
+    if reply.is_empty() {
+        return;
+    }
     if let Err(error) = socket.send_to(reply, client).await {
         tracing::debug!(%client, %error, "could not send a DNS answer");
     }
@@ -445,7 +443,8 @@ impl Drop for Seat {
 /// One question after another until the client closes, falls silent or sends what is no question.
 async fn converse(mut stream: TcpStream, seat: Seat, _place: OwnedSemaphorePermit) {
     while let Ok(Ok(bytes)) = timeout(IDLE, read_framed(&mut stream)).await {
-        let Some(reply) = seat.desk.reply(&bytes, Transport::Tcp).await else {
+        let reply = seat.desk.reply(&bytes, Transport::Tcp).await;
+        let Some(reply) = reply.filter(|reply| !reply.is_empty()) else {
             return;
         };
         if !matches!(

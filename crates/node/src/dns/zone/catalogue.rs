@@ -186,7 +186,10 @@ impl Catalogue {
     fn records(&self, service: &Service) -> Option<ServiceRecords> {
         let path = format!("{}.{}.svc", service.name, service.namespace);
         let mut records = ServiceRecords {
-            name: Name::parse(&path, Some(&self.settings.domain)).ok()?,
+            name: Name::from_ascii(&path)
+                .ok()?
+                .append_domain(&self.settings.domain)
+                .ok()?,
             meaning: Meaning::Nothing,
             hosts: BTreeMap::new(),
             ports: Vec::new(),
@@ -240,7 +243,7 @@ impl ServiceRecords {
     fn add_host(&mut self, label: &str, address: IpAddr, named: bool) -> Option<String> {
         let key = label.to_ascii_lowercase();
         if !self.hosts.contains_key(&key) {
-            let name = self.name.prepend_label(label).ok()?;
+            let name = self.name.prepend_label(label.as_bytes()).ok()?;
             self.hosts.insert(
                 key.clone(),
                 Host {
