@@ -4,12 +4,29 @@
 //! released once every process that it held is proved gone. Each container is held by a shim, a process of its own
 //! that outlives the daemon: everything here can be asked again after a restart and answers from disk and kernel.
 
+mod addresses;
+mod local;
+pub(crate) mod marks;
+mod names;
+mod open;
+mod process;
+mod record;
+mod refusals;
+mod watcher;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+
+pub use open::{RuntimeOptions, TierReport, open, probe};
+pub(crate) use process::{ProcessMark, raw_pid};
+pub(crate) use record::{CONTAINER_VARIABLE, First, Holder, Order, POD_VARIABLE, RecordDir};
+
+/// The file below the folder of all containers that every shim touches when a container has changed.
+pub(crate) const CHANGES_FILE: &str = ".changed";
 
 /// How much of a pod the machine lets us honour. Chosen by probing, said in one line at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,0 +1,44 @@
+//! The hidden subcommand `stead shim`: single-threaded processes that the daemon starts and does not need afterwards.
+//!
+//! `hold` keeps one container from its start to the proof of its end, `exec` runs one more program in a container,
+//! `probe` tries out whether this machine allows a tier. None of them may make a thread: they fork.
+
+mod capabilities;
+mod hold;
+mod launch;
+mod log;
+mod processes;
+mod program;
+mod users;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use crate::runtime::RecordDir;
+
+pub(crate) use capabilities::unknown as unknown_capabilities;
+
+/// Runs `stead shim ...`; `args` are the words behind `shim`. To be called before the process has a second thread.
+///
+/// `hold <record folder> <order number>` is the container's keeper: it ends when the container has ended.
+pub fn shim_main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.collect();
+    let words: Vec<&str> = args.iter().filter_map(|word| word.to_str()).collect();
+    match (words.as_slice(), args.as_slice()) {
+        (["hold", _, number], [_, dir, _]) => told(hold::hold(&RecordDir::at(dir), number)),
+        _ => {
+            eprintln!("stead shim: this is Stead's own helper; it is not to be called by hand");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn told(result: std::io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{} {error}", log::now());
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Starting the first process of a container, whatever the tier: it is on record before its program runs.
+//!
+//! The child stops at a gate, a pipe of its shim: the shim writes down who the child is and opens the gate. A shim
+//! that dies before that closes the gate, and the child goes without having run anything.
+
+use std::fs::File;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use crate::runtime::{First, Order, ProcessMark, RecordDir, Tier};
+use crate::sys::{Forked, fork_single_threaded};
+
+/// A container could not be started. upstream: the kubelet's `StartError`, exit code 128.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StartFailure(pub(super) String);
+
+impl From<io::Error> for StartFailure {
+    fn from(error: io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A container whose program runs.
+pub(super) struct Launched {
+    /// Its first process, a child of this shim.
+    pub(super) pid: u32,
+    /// What it writes.
+    pub(super) stdout: PipeReader,
+    /// What it complains about.
+    pub(super) stderr: PipeReader,
+}
+
+/// Launches the container of this order.
+pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFailure> {
+    match order.tier {
+        Tier::Processes => super::processes::launch(order, dir),
+        Tier::Rootless | Tier::Containers => Err(StartFailure(
+            "this tier is not built into this program".to_owned(),
+        )),
+    }
+}
+
+/// Whether the kernel ended a process of this container for want of memory. Told by its cgroup, where it has one.
+pub(super) fn ran_out_of_memory(order: &Order) -> bool {
+    match order.tier {
+        Tier::Processes | Tier::Rootless | Tier::Containers => false,
+    }
+}
+
+/// Takes back what launching took from the kernel, when every process is gone.
+pub(super) fn clean_up(order: &Order) {
+    match order.tier {
+        Tier::Processes | Tier::Rootless | Tier::Containers => {}
+    }
+}
+
+/// The child's ends of its standard streams.
+pub(super) struct ChildStreams {
+    pub(super) stdin: OwnedFd,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+}
+
+impl ChildStreams {
+    /// Makes them the standard streams of the calling process.
+    pub(super) fn take_their_place(&self) -> io::Result<()> {
+        rustix::stdio::dup2_stdin(&self.stdin)?;
+        rustix::stdio::dup2_stdout(&self.stdout)?;
+        rustix::stdio::dup2_stderr(&self.stderr)?;
+        Ok(())
+    }
+}
+
+/// The shim's ends of a container's outputs, with the child's ends of its streams.
+pub(super) fn make_streams() -> io::Result<(PipeReader, PipeReader, ChildStreams)> {
+    let (stdout, child_stdout) = io::pipe()?;
+    let (stderr, child_stderr) = io::pipe()?;
+    let streams = ChildStreams {
+        stdin: File::open("/dev/null")?.into(),
+        stdout: child_stdout.into(),
+        stderr: child_stderr.into(),
+    };
+    Ok((stdout, stderr, streams))
+}
+
+/// The child's side of the way from fork to exec.
+pub(super) struct Gate {
+    opened: PipeReader,
+    failure: PipeWriter,
+}
+
+/// The parent's side.
+pub(super) struct Keeper {
+    pub(super) pid: u32,
+    open: PipeWriter,
+    failure: PipeReader,
+}
+
+/// Which side of [`fork_gated`] this is.
+pub(super) enum Side {
+    Parent(Keeper),
+    Child(Gate),
+}
+
+/// Forks a child that can be held at a gate, and that dies with this process.
+pub(super) fn fork_gated() -> io::Result<Side> {
+    let (opened, open) = io::pipe()?;
+    let (failure_read, failure) = io::pipe()?;
+    match fork_single_threaded()? {
+        Forked::Parent(pid) => Ok(Side::Parent(Keeper {
+            pid: pid.as_raw().unsigned_abs(),
+            open,
+            failure: failure_read,
+        })),
+        Forked::Child => {
+            drop(open);
+            drop(failure_read);
+            Ok(Side::Child(Gate { opened, failure }))
+        }
+    }
+}
+
+impl Gate {
+    /// Waits for the keeper. A keeper that is gone closed the gate: the child then ends.
+    pub(super) fn pass(&mut self) {
+        // Before the wait: whoever is past the gate had a keeper that lived after this was set.
+        let bound = set_parent_process_death_signal(Some(Signal::KILL));
+        let mut byte = [0];
+        if bound.is_err() || !matches!(self.opened.read(&mut byte), Ok(1)) {
+            std::process::exit(1);
+        }
+    }
+
+    /// Tells the keeper why there will be no program, and ends the child.
+    pub(super) fn fail(mut self, sentence: &str) -> ! {
+        // A keeper that is gone needs no answer.
+        let _ = self.failure.write_all(sentence.as_bytes());
+        std::process::exit(1);
+    }
+}
+
+impl Keeper {
+    /// Opens the gate and waits until the program runs, or until the child has said why it does not.
+    pub(super) fn open(mut self) -> Result<u32, StartFailure> {
+        self.open.write_all(b"+")?;
+        drop(self.open);
+        let mut sentence = String::new();
+        self.failure.read_to_string(&mut sentence)?;
+        if sentence.is_empty() {
+            Ok(self.pid)
+        } else {
+            Err(StartFailure(sentence))
+        }
+    }
+}
+
+/// Puts the first process on record; only then may its gate open.
+pub(super) fn record_first(
+    order: &Order,
+    dir: &RecordDir,
+    pid: u32,
+    outputs: &[&PipeReader],
+) -> io::Result<()> {
+    let pipes = outputs
+        .iter()
+        .map(|pipe| Ok(rustix::fs::fstat(pipe.as_fd())?.st_ino))
+        .collect::<io::Result<Vec<u64>>>()?;
+    dir.write_first(&First {
+        process: ProcessMark::of(pid, &order.boot)?,
+        pipes,
+    })
+}

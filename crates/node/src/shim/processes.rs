@@ -1,0 +1,74 @@
+//! The processes tier: the container is a plain child of its shim, known by variables in its environment.
+
+use std::path::PathBuf;
+
+use crate::runtime::{CONTAINER_VARIABLE, Order, POD_VARIABLE, RecordDir};
+
+use super::launch::{Launched, Side, StartFailure, fork_gated, make_streams, record_first};
+use super::program::{DEFAULT_PATH, Program};
+
+/// Starts the container's program.
+pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFailure> {
+    let program = program(order);
+    let (stdout, stderr, streams) = make_streams()?;
+    match fork_gated()? {
+        Side::Child(mut gate) => {
+            gate.pass();
+            let sentence = match streams.take_their_place().and_then(|()| {
+                rustix::process::setsid()?;
+                Ok(())
+            }) {
+                Ok(()) => program.run(),
+                Err(error) => format!("set up standard streams: {error}"),
+            };
+            gate.fail(&sentence)
+        }
+        Side::Parent(keeper) => {
+            drop(streams);
+            record_first(order, dir, keeper.pid, &[&stdout, &stderr])?;
+            Ok(Launched {
+                pid: keeper.open()?,
+                stdout,
+                stderr,
+            })
+        }
+    }
+}
+
+/// The program of this order, with the variables that this tier adds.
+pub(super) fn program(order: &Order) -> Program {
+    let spec = &order.spec;
+    let changes_user = spec.user.is_some() || spec.group.is_some() || !spec.groups.is_empty();
+    let mut program = Program {
+        argv: spec.argv.clone(),
+        env: spec.env.clone(),
+        cwd: spec.cwd.clone().unwrap_or_else(|| PathBuf::from("/")),
+        user: spec.user,
+        group: spec.group.or(spec.user.map(super::users::group_of)),
+        groups: (changes_user && rustix::process::geteuid().is_root())
+            .then(|| spec.groups.clone()),
+        no_new_privileges: spec.no_new_privileges,
+        dies_with_parent: true,
+        capabilities: None,
+    };
+    program.default_variable("PATH", DEFAULT_PATH);
+    program.default_variable("HOSTNAME", &order.place.hostname);
+    let uid = spec.user.unwrap_or_else(|| rustix::process::geteuid().as_raw());
+    program.default_variable("HOME", &super::users::home_of(uid));
+    program.default_variable("STEAD_HOSTS", &order.place.hosts.to_string_lossy());
+    mark(&mut program, order);
+    program
+}
+
+/// Marks a program as one of this container, so that it is found again when its shim is gone.
+pub(super) fn mark(program: &mut Program, order: &Order) {
+    let id = &order.spec.id;
+    program
+        .env
+        .retain(|(name, _)| name != POD_VARIABLE && name != CONTAINER_VARIABLE);
+    program.env.push((POD_VARIABLE.to_owned(), id.pod_uid.clone()));
+    program.env.push((
+        CONTAINER_VARIABLE.to_owned(),
+        format!("{}.{}", id.container, id.attempt),
+    ));
+}

@@ -1,0 +1,281 @@
+//! What every tier must do, one check function a behaviour; the suites run them against the tiers that they can have.
+
+pub mod checks;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use stead_node::runtime::{
+    self, ContainerId, ContainerSpec, ContainerState, Mount, PodPlace, PodSandbox, Root, Runtime,
+    RuntimeOptions, Tier,
+};
+
+/// How long anything may take before it counts as stuck.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A data folder with a runtime on it.
+pub struct Bench {
+    pub tier: Tier,
+    pub runtime: Arc<dyn Runtime>,
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    pub fn new(tier: Tier) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let runtime = open(tier, folder.path());
+        Self {
+            tier,
+            runtime,
+            folder,
+        }
+    }
+
+    /// The data folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What a new daemon does: forgets everything and opens the folder again.
+    pub fn restart(&mut self) {
+        self.runtime = open(self.tier, self.folder.path());
+    }
+
+    /// The UID of pod `name` here: no two folders may have the same UID, as no two pods of the world have.
+    pub fn uid(&self, name: &str) -> String {
+        let folder = self.path().file_name().expect("a named folder");
+        format!("{name}-{}", folder.to_string_lossy().trim_start_matches(".tmp"))
+    }
+
+    pub async fn prepare(&self, name: &str) -> PodPlace {
+        self.runtime
+            .prepare(&pod(&self.uid(name), name))
+            .await
+            .expect("the pod gets its place")
+    }
+
+    /// A container of pod `name` that runs this shell script.
+    pub fn script(&self, name: &str, script: &str) -> ContainerSpec {
+        self.command(name, &["/bin/sh", "-c", script])
+    }
+
+    pub fn command(&self, name: &str, argv: &[&str]) -> ContainerSpec {
+        let id = ContainerId {
+            pod_uid: self.uid(name),
+            container: "main".to_owned(),
+            attempt: 0,
+        };
+        ContainerSpec {
+            log_path: self.log_path(&id),
+            id,
+            pod: format!("default/{name}"),
+            root: Root::Host,
+            argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+            env: vec![("GREETING".to_owned(), "good day".to_owned())],
+            cwd: None,
+            user: None,
+            group: None,
+            groups: Vec::new(),
+            mounts: Vec::new(),
+            read_only_root: false,
+            privileged: false,
+            add_capabilities: Vec::new(),
+            drop_capabilities: Vec::new(),
+            no_new_privileges: false,
+            memory_limit: None,
+            cpu_limit_millis: None,
+            cpu_request_millis: None,
+            stdin: false,
+            tty: false,
+            termination_message: None,
+        }
+    }
+
+    fn log_path(&self, id: &ContainerId) -> PathBuf {
+        self.path()
+            .join("node/logs")
+            .join(&id.pod_uid)
+            .join(format!("{}.{}.log", id.container, id.attempt))
+    }
+
+    /// A folder of the machine with a mount of it at `target`.
+    pub fn volume(&self, name: &str, target: &str) -> Mount {
+        let source = self.path().join("node/volumes").join(name);
+        std::fs::create_dir_all(&source).expect("a volume folder");
+        Mount {
+            source,
+            target: PathBuf::from(target),
+            read_only: false,
+        }
+    }
+
+    /// Prepares the pod, starts the container and waits for its end.
+    pub async fn run(&self, spec: &ContainerSpec) -> ContainerState {
+        self.start(spec).await;
+        self.wait(&spec.id, is_over).await
+    }
+
+    pub async fn start(&self, spec: &ContainerSpec) {
+        let name = spec.pod.trim_start_matches("default/");
+        self.prepare(name).await;
+        self.runtime
+            .start(spec)
+            .await
+            .expect("a shim holds the container");
+    }
+
+    /// Starts and waits until the first process runs; its PID.
+    pub async fn start_running(&self, spec: &ContainerSpec) -> u32 {
+        self.start(spec).await;
+        match self.wait(&spec.id, |state| *state != ContainerState::Created).await {
+            ContainerState::Running { pid, .. } => pid,
+            other => panic!("the container does not run: {other:?}"),
+        }
+    }
+
+    /// Waits for a state, woken by the runtime's own announcements.
+    pub async fn wait(
+        &self,
+        id: &ContainerId,
+        want: impl Fn(&ContainerState) -> bool,
+    ) -> ContainerState {
+        let mut changed = self.runtime.changed();
+        let waiting = async {
+            loop {
+                changed.borrow_and_update();
+                match self.state(id) {
+                    Some(state) if want(&state) => return state,
+                    _ => changed.changed().await.expect("the runtime lives"),
+                }
+            }
+        };
+        match tokio::time::timeout(PATIENCE, waiting).await {
+            Ok(state) => state,
+            Err(_) => panic!("container {id:?} is stuck as {:?}", self.state(id)),
+        }
+    }
+
+    pub fn state(&self, id: &ContainerId) -> Option<ContainerState> {
+        self.runtime
+            .list()
+            .expect("the records can be read")
+            .into_iter()
+            .find(|record| record.id == *id)
+            .map(|record| record.state)
+    }
+
+    /// The log without its times: `stdout F text`.
+    pub fn log(&self, spec: &ContainerSpec) -> String {
+        let text = std::fs::read_to_string(&spec.log_path).expect("a log");
+        text.lines()
+            .map(|line| line.split_once(' ').expect("a time and a rest").1)
+            .fold(String::new(), |all, line| all + line + "\n")
+    }
+
+    /// Waits until the log holds this line (without its time).
+    pub async fn wait_for_log(&self, spec: &ContainerSpec, line: &str) {
+        let path = spec.log_path.clone();
+        eventually(&format!("log line {line:?}"), move || {
+            std::fs::read_to_string(&path).is_ok_and(|text| {
+                text.lines()
+                    .any(|have| have.split_once(' ').is_some_and(|(_, rest)| rest == line))
+            })
+        })
+        .await;
+    }
+
+    /// The container's shim.
+    pub fn shim_pid(&self, id: &ContainerId) -> u32 {
+        let path = self
+            .path()
+            .join("node/containers")
+            .join(&id.pod_uid)
+            .join(format!("{}.{}/shim.json", id.container, id.attempt));
+        let text = std::fs::read_to_string(path).expect("a shim holds it");
+        let holder: serde_json::Value = serde_json::from_str(&text).expect("a record");
+        let pid = holder["pid"].as_u64().expect("a pid");
+        u32::try_from(pid).expect("a pid fits")
+    }
+}
+
+impl Drop for Bench {
+    /// Leaves no process behind, whatever the test did.
+    fn drop(&mut self) {
+        for record in self.runtime.list().unwrap_or_default() {
+            if !is_over(&record.state) {
+                let path = self
+                    .path()
+                    .join("node/containers")
+                    .join(&record.id.pod_uid)
+                    .join(format!("{}.{}/shim.json", record.id.container, record.id.attempt));
+                if path.exists() {
+                    kill(self.shim_pid(&record.id), rustix::process::Signal::TERM);
+                }
+            }
+        }
+    }
+}
+
+pub fn open(tier: Tier, data_dir: &Path) -> Arc<dyn Runtime> {
+    runtime::open(tier, options(data_dir)).expect("the tier opens")
+}
+
+pub fn options(data_dir: &Path) -> RuntimeOptions {
+    RuntimeOptions::new(data_dir, env!("CARGO_BIN_EXE_stead-node-shim"))
+}
+
+pub fn pod(uid: &str, name: &str) -> PodSandbox {
+    PodSandbox {
+        uid: uid.to_owned(),
+        namespace: "default".to_owned(),
+        name: name.to_owned(),
+        hostname: name.to_owned(),
+        domain: Some("web.default.svc.cluster.local".to_owned()),
+        host_network: false,
+        resolv_conf: None,
+        host_aliases: Vec::new(),
+    }
+}
+
+pub fn is_over(state: &ContainerState) -> bool {
+    match state {
+        ContainerState::Created | ContainerState::Running { .. } => false,
+        ContainerState::Exited { .. } | ContainerState::Failed { .. } => true,
+    }
+}
+
+/// Exit code and signal of a container that has exited.
+pub fn exit(state: &ContainerState) -> (i32, Option<i32>) {
+    match state {
+        ContainerState::Exited { code, signal, .. } => (*code, *signal),
+        other => panic!("it has not exited: {other:?}"),
+    }
+}
+
+pub fn kill(pid: u32, signal: rustix::process::Signal) {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    // Gone already is as good.
+    let _ = rustix::process::kill_process(pid.expect("a pid"), signal);
+}
+
+/// Whether a process lives, zombies not counted.
+pub fn lives(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+        state.is_some_and(|state| !state.starts_with(['Z', 'X']))
+    })
+}
+
+/// Waits for something that only the file system or the kernel can tell.
+pub async fn eventually(what: &str, test: impl Fn() -> bool) {
+    let waiting = async {
+        while !test() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    assert!(
+        tokio::time::timeout(PATIENCE, waiting).await.is_ok(),
+        "this never came true: {what}"
+    );
+}
