@@ -62,29 +62,50 @@ pub struct Request {
 impl Request {
     /// Reads one object.
     pub fn get(resource: &Resource, key: &Key) -> Request {
-        Request { method: Method::Get, path: resource.object(key), body: Value::Null }
+        Request {
+            method: Method::Get,
+            path: resource.object(key),
+            body: Value::Null,
+        }
     }
 
     /// Lists a collection, of one namespace or of all.
     pub fn list(resource: &Resource, namespace: Option<&str>) -> Request {
-        Request { method: Method::Get, path: resource.collection(namespace), body: Value::Null }
+        Request {
+            method: Method::Get,
+            path: resource.collection(namespace),
+            body: Value::Null,
+        }
     }
 
     /// Creates an object in the namespace that its metadata name.
     pub fn create(resource: &Resource, object: Value) -> Request {
         let namespace = Key::of(&object).namespace;
-        Request { method: Method::Post, path: resource.collection(Some(&namespace)), body: object }
+        Request {
+            method: Method::Post,
+            path: resource.collection(Some(&namespace)),
+            body: object,
+        }
     }
 
     /// Patches an object.
     pub fn patch(method: Method, resource: &Resource, key: &Key, patch: Value) -> Request {
-        Request { method, path: resource.object(key), body: patch }
+        Request {
+            method,
+            path: resource.object(key),
+            body: patch,
+        }
     }
 
     /// Deletes one object: only if its UID is still this one.
     pub fn delete(resource: &Resource, key: &Key, uid: &str) -> Request {
-        let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}});
-        Request { method: Method::Delete, path: resource.object(key), body: options }
+        let options =
+            json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}});
+        Request {
+            method: Method::Delete,
+            path: resource.object(key),
+            body: options,
+        }
     }
 
     /// The same request on a subresource (`status`, `binding`, ...).
@@ -177,7 +198,11 @@ pub async fn call(client: &kube::Client, request: Request) -> Result<Value, Call
         path: path.clone(),
         source,
     };
-    let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+    let bytes = if body.is_null() {
+        Vec::new()
+    } else {
+        body.to_string().into_bytes()
+    };
     let request = http::Request::builder()
         .method(http_method.clone())
         .uri(path.as_str())
@@ -185,20 +210,37 @@ pub async fn call(client: &kube::Client, request: Request) -> Result<Value, Call
         .header(http::header::ACCEPT, "application/json")
         .body(Body::from(bytes))
         .map_err(|error| lost(error.into()))?;
-    let response = client.send(request).await.map_err(|error| lost(error.into()))?;
+    let response = client
+        .send(request)
+        .await
+        .map_err(|error| lost(error.into()))?;
     let (parts, body) = response.into_parts();
-    let bytes = body.collect().await.map_err(|error| lost(error.into()))?.to_bytes();
+    let bytes = body
+        .collect()
+        .await
+        .map_err(|error| lost(error.into()))?
+        .to_bytes();
     if parts.status.is_success() {
         return serde_json::from_slice(&bytes).map_err(|error| lost(error.into()));
     }
     Err(refused(http_method, path, &parts, &bytes))
 }
 
-fn refused(method: http::Method, path: String, parts: &http::response::Parts, bytes: &[u8]) -> CallError {
+fn refused(
+    method: http::Method,
+    path: String,
+    parts: &http::response::Parts,
+    bytes: &[u8],
+) -> CallError {
     let status: Value = serde_json::from_slice(bytes).unwrap_or_default();
     let field = |name: &str| status.get(name).and_then(Value::as_str).map(str::to_owned);
-    let header = parts.headers.get(http::header::RETRY_AFTER).and_then(|seconds| seconds.to_str().ok()?.parse().ok());
-    let details = status.pointer("/details/retryAfterSeconds").and_then(Value::as_u64);
+    let header = parts
+        .headers
+        .get(http::header::RETRY_AFTER)
+        .and_then(|seconds| seconds.to_str().ok()?.parse().ok());
+    let details = status
+        .pointer("/details/retryAfterSeconds")
+        .and_then(Value::as_u64);
     CallError::Refused {
         method,
         path,

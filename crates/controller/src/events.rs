@@ -89,19 +89,30 @@ pub struct Recorder {
 
 impl Recorder {
     /// A recorder for one component, and the task that writes for it until every recorder is dropped.
-    pub fn new(client: kube::Client, component: &'static str) -> (Recorder, impl Future<Output = ()>) {
+    pub fn new(
+        client: kube::Client,
+        component: &'static str,
+    ) -> (Recorder, impl Future<Output = ()>) {
         let (events, mut waiting) = mpsc::channel(WAITING);
         let writing = async move {
             let mut correlator = Correlator::default();
             while let Some(event) = waiting.recv().await {
-                let Some(write) = correlator.next(event, component, Timestamp::now()) else { continue };
+                let Some(write) = correlator.next(event, component, Timestamp::now()) else {
+                    continue;
+                };
                 // An event is a courtesy: one that cannot be written is not worth a retry.
                 if let Err(error) = write.send(&client).await {
                     tracing::debug!(%error, "an event was not written");
                 }
             }
         };
-        (Recorder { events, dropped: Arc::new(AtomicU64::new(0)) }, writing)
+        (
+            Recorder {
+                events,
+                dropped: Arc::new(AtomicU64::new(0)),
+            },
+            writing,
+        )
     }
 
     /// Records an event.
@@ -112,8 +123,19 @@ impl Recorder {
     }
 
     /// Records an event about an object that carries its `apiVersion` and `kind`.
-    pub fn about(&self, object: &Value, event_type: EventType, reason: &'static str, message: impl Into<String>) {
-        self.record(KubeEvent { about: ObjectReference::of(object), event_type, reason, message: message.into() });
+    pub fn about(
+        &self,
+        object: &Value,
+        event_type: EventType,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) {
+        self.record(KubeEvent {
+            about: ObjectReference::of(object),
+            event_type,
+            reason,
+            message: message.into(),
+        });
     }
 
     /// Events that were dropped because too many waited.
@@ -148,14 +170,22 @@ struct Budget {
 enum Write {
     Create(Value),
     /// Counts a known event up; creates it again when it has expired meanwhile.
-    Count { key: Key, patch: Value, otherwise: Value },
+    Count {
+        key: Key,
+        patch: Value,
+        otherwise: Value,
+    },
 }
 
 impl Write {
     async fn send(self, client: &kube::Client) -> Result<(), call::CallError> {
         let create = match self {
             Write::Create(event) => event,
-            Write::Count { key, patch, otherwise } => {
+            Write::Count {
+                key,
+                patch,
+                otherwise,
+            } => {
                 let request = Request::patch(Method::MergePatch, &Resource::EVENTS, &key, patch);
                 match call::call(client, request).await {
                     Err(error) if error.is_not_found() => otherwise,
@@ -163,7 +193,9 @@ impl Write {
                 }
             }
         };
-        call::call(client, Request::create(&Resource::EVENTS, create)).await.map(drop)
+        call::call(client, Request::create(&Resource::EVENTS, create))
+            .await
+            .map(drop)
     }
 }
 
@@ -183,10 +215,20 @@ impl Correlator {
             known.count += 1;
             let patch = json!({"count": known.count, "lastTimestamp": now_text(now)});
             let otherwise = render(&event, component, &known.key, known.count, now);
-            return Some(Write::Count { key: known.key.clone(), patch, otherwise });
+            return Some(Write::Count {
+                key: known.key.clone(),
+                patch,
+                otherwise,
+            });
         }
         let key = name(&event.about, now);
-        self.remember(fingerprint, Known { key: key.clone(), count: 1 });
+        self.remember(
+            fingerprint,
+            Known {
+                key: key.clone(),
+                count: 1,
+            },
+        );
         Some(Write::Create(render(&event, component, &key, 1, now)))
     }
 
@@ -204,7 +246,10 @@ impl Correlator {
         if self.budgets.len() >= REMEMBERED {
             self.budgets.retain(|_, budget| budget.tokens(now) < BURST);
         }
-        let budget = self.budgets.entry(uid.to_owned()).or_insert(Budget { tokens: BURST, since: now });
+        let budget = self.budgets.entry(uid.to_owned()).or_insert(Budget {
+            tokens: BURST,
+            since: now,
+        });
         budget.tokens = budget.tokens(now);
         budget.since = now;
         if budget.tokens < 1.0 {
@@ -224,8 +269,15 @@ impl Budget {
 
 /// Namespace and name of a new event. Objects without a namespace have theirs in `default`.
 fn name(about: &ObjectReference, now: Timestamp) -> Key {
-    let namespace = if about.key.namespace.is_empty() { "default" } else { &about.key.namespace };
-    Key::new(namespace, format!("{}.{:x}", about.key.name, now.as_nanosecond()))
+    let namespace = if about.key.namespace.is_empty() {
+        "default"
+    } else {
+        &about.key.namespace
+    };
+    Key::new(
+        namespace,
+        format!("{}.{:x}", about.key.name, now.as_nanosecond()),
+    )
 }
 
 /// Times of the core group have no fraction of a second.
@@ -234,7 +286,12 @@ fn now_text(now: Timestamp) -> String {
 }
 
 fn render(event: &KubeEvent, component: &str, key: &Key, count: u64, now: Timestamp) -> Value {
-    let KubeEvent { about, event_type, reason, message } = event;
+    let KubeEvent {
+        about,
+        event_type,
+        reason,
+        message,
+    } = event;
     let mut involved = json!({
         "apiVersion": about.api_version,
         "kind": about.kind,
@@ -282,21 +339,33 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let mut correlator = Correlator::default();
         let first = correlator.next(event("no room"), "binder", now);
-        let Some(Write::Create(created)) = first else { panic!("the first is created") };
+        let Some(Write::Create(created)) = first else {
+            panic!("the first is created")
+        };
         assert_eq!(created["involvedObject"]["name"], "web-0");
         assert_eq!(created["firstTimestamp"], "1970-01-01T00:00:00Z");
-        let Some(Write::Count { key, patch, .. }) = correlator.next(event("no room"), "binder", now) else {
+        let Some(Write::Count { key, patch, .. }) =
+            correlator.next(event("no room"), "binder", now)
+        else {
             panic!("the second is counted")
         };
-        assert_eq!((key.name.as_str(), &patch["count"]), (text(&created, "/metadata/name"), &json!(2)));
-        assert!(matches!(correlator.next(event("no claim"), "binder", now), Some(Write::Create(_))));
+        assert_eq!(
+            (key.name.as_str(), &patch["count"]),
+            (text(&created, "/metadata/name"), &json!(2))
+        );
+        assert!(matches!(
+            correlator.next(event("no claim"), "binder", now),
+            Some(Write::Create(_))
+        ));
     }
 
     #[test]
     fn one_object_cannot_flood_the_store() {
         let now = Timestamp::UNIX_EPOCH;
         let mut correlator = Correlator::default();
-        let written = (0..100).filter_map(|n| correlator.next(event(&n.to_string()), "binder", now)).count();
+        let written = (0..100)
+            .filter_map(|n| correlator.next(event(&n.to_string()), "binder", now))
+            .count();
         assert_eq!(written, 25);
         let later = now + jiff::SignedDuration::from_secs(301);
         assert!(correlator.next(event("later"), "binder", later).is_some());

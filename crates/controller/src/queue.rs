@@ -58,7 +58,9 @@ struct Keys<K> {
 
 impl<K> Clone for Queue<K> {
     fn clone(&self) -> Queue<K> {
-        Queue { shared: Arc::clone(&self.shared) }
+        Queue {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
@@ -81,7 +83,12 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
             failures: HashMap::new(),
             next_number: 0,
         };
-        Queue { shared: Arc::new(Shared { keys: Mutex::new(keys), changed: Notify::new() }) }
+        Queue {
+            shared: Arc::new(Shared {
+                keys: Mutex::new(keys),
+                changed: Notify::new(),
+            }),
+        }
     }
 
     /// Wants a turn for the key, now.
@@ -98,8 +105,12 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
     }
 
     /// Takes turns, at most `concurrency` at once, until `shutdown`; turns that run then are finished first.
-    pub async fn serve<F>(&self, concurrency: usize, work: impl Fn(K) -> F, shutdown: impl Future<Output = ()>)
-    where
+    pub async fn serve<F>(
+        &self,
+        concurrency: usize,
+        work: impl Fn(K) -> F,
+        shutdown: impl Future<Output = ()>,
+    ) where
         F: Future<Output = Outcome> + Send + 'static,
     {
         let mut shutdown = pin!(shutdown);
@@ -157,7 +168,10 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
     }
 
     fn keys(&self) -> MutexGuard<'_, Keys<K>> {
-        self.shared.keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.shared
+            .keys
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -198,7 +212,11 @@ impl<K: Clone + Eq + Hash + Debug> Keys<K> {
 
     /// Moves keys whose time has come to the ready ones.
     fn wake(&mut self, now: Instant) {
-        while let Some(entry) = self.delayed.first_entry().filter(|entry| entry.key().0 <= now) {
+        while let Some(entry) = self
+            .delayed
+            .first_entry()
+            .filter(|entry| entry.key().0 <= now)
+        {
             let key = entry.remove();
             self.due.remove(&key);
             self.add(key);
@@ -242,7 +260,9 @@ impl<K: Clone + Eq + Hash + Debug> Keys<K> {
 
 /// Delay after so many earlier failures.
 fn backoff(failures: u32) -> Duration {
-    FIRST_DELAY.saturating_mul(1 << failures.min(20)).min(LONGEST_DELAY)
+    FIRST_DELAY
+        .saturating_mul(1 << failures.min(20))
+        .min(LONGEST_DELAY)
 }
 
 #[cfg(test)]
@@ -322,15 +342,23 @@ mod tests {
         let work = move |key| {
             let (seen, first) = (seen.clone(), Arc::clone(&first));
             async move {
-                assert!(!(key == 1 && first.swap(false, std::sync::atomic::Ordering::SeqCst)), "on purpose");
+                assert!(
+                    !(key == 1 && first.swap(false, std::sync::atomic::Ordering::SeqCst)),
+                    "on purpose"
+                );
                 seen.send(key).expect("the test listens");
                 Outcome::Done
             }
         };
         let serving = tokio::spawn(async move {
-            queue.serve(2, work, async { stopped.await.unwrap_or(()) }).await;
+            queue
+                .serve(2, work, async { stopped.await.unwrap_or(()) })
+                .await;
         });
-        let mut got = vec![turns.recv().await.expect("a turn"), turns.recv().await.expect("a turn")];
+        let mut got = vec![
+            turns.recv().await.expect("a turn"),
+            turns.recv().await.expect("a turn"),
+        ];
         got.sort_unstable();
         assert_eq!(got, [1, 2]);
         stop.send(()).expect("still serving");

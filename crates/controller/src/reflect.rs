@@ -41,7 +41,11 @@ pub async fn reflect(
     shutdown: impl Future<Output = ()>,
 ) {
     let api: Api<Raw> = Api::all_with(client, &resource.api_resource());
-    let config = watcher::Config { label_selector: part.labels, field_selector: part.fields, ..watcher::Config::default() };
+    let config = watcher::Config {
+        label_selector: part.labels,
+        field_selector: part.fields,
+        ..watcher::Config::default()
+    };
     let mut events = pin!(watcher(api, config).default_backoff().take_until(shutdown));
     let mut listed = Vec::new();
     while let Some(event) = events.next().await {
@@ -54,7 +58,9 @@ pub async fn reflect(
             Ok(watcher::Event::InitDone) => sink(Delta::Reset(std::mem::take(&mut listed))),
             Ok(watcher::Event::Apply(object)) => sink(Delta::Put(typed(object, &resource))),
             Ok(watcher::Event::Delete(object)) => sink(Delta::Gone(typed(object, &resource))),
-            Err(error) => tracing::warn!(resource = %resource.plural, %error, "watch interrupted; it is resumed"),
+            Err(error) => {
+                tracing::warn!(resource = %resource.plural, %error, "watch interrupted; it is resumed")
+            }
         }
     }
 }

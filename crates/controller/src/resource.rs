@@ -25,7 +25,12 @@ pub struct Resource {
 }
 
 impl Resource {
-    const fn of(group: &'static str, kind: &'static str, plural: &'static str, namespaced: bool) -> Resource {
+    const fn of(
+        group: &'static str,
+        kind: &'static str,
+        plural: &'static str,
+        namespaced: bool,
+    ) -> Resource {
         Resource {
             group: Cow::Borrowed(group),
             version: Cow::Borrowed("v1"),
@@ -38,7 +43,8 @@ impl Resource {
     /// Pods.
     pub const PODS: Resource = Resource::of("", "Pod", "pods", true);
     /// Claims.
-    pub const CLAIMS: Resource = Resource::of("", "PersistentVolumeClaim", "persistentvolumeclaims", true);
+    pub const CLAIMS: Resource =
+        Resource::of("", "PersistentVolumeClaim", "persistentvolumeclaims", true);
     /// Volumes.
     pub const VOLUMES: Resource = Resource::of("", "PersistentVolume", "persistentvolumes", false);
     /// Nodes.
@@ -50,33 +56,58 @@ impl Resource {
     /// ConfigMaps.
     pub const CONFIG_MAPS: Resource = Resource::of("", "ConfigMap", "configmaps", true);
     /// Service accounts.
-    pub const SERVICE_ACCOUNTS: Resource = Resource::of("", "ServiceAccount", "serviceaccounts", true);
+    pub const SERVICE_ACCOUNTS: Resource =
+        Resource::of("", "ServiceAccount", "serviceaccounts", true);
     /// Events of the core group.
     pub const EVENTS: Resource = Resource::of("", "Event", "events", true);
     /// StatefulSets of apps/v1.
     pub const STATEFUL_SETS: Resource = Resource::of("apps", "StatefulSet", "statefulsets", true);
     /// ControllerRevisions.
-    pub const REVISIONS: Resource = Resource::of("apps", "ControllerRevision", "controllerrevisions", true);
+    pub const REVISIONS: Resource =
+        Resource::of("apps", "ControllerRevision", "controllerrevisions", true);
     /// Storage classes.
-    pub const STORAGE_CLASSES: Resource = Resource::of("storage.k8s.io", "StorageClass", "storageclasses", false);
+    pub const STORAGE_CLASSES: Resource =
+        Resource::of("storage.k8s.io", "StorageClass", "storageclasses", false);
     /// EndpointSlices.
-    pub const ENDPOINT_SLICES: Resource = Resource::of("discovery.k8s.io", "EndpointSlice", "endpointslices", true);
+    pub const ENDPOINT_SLICES: Resource =
+        Resource::of("discovery.k8s.io", "EndpointSlice", "endpointslices", true);
     /// Disruption budgets.
-    pub const DISRUPTION_BUDGETS: Resource = Resource::of("policy", "PodDisruptionBudget", "poddisruptionbudgets", true);
+    pub const DISRUPTION_BUDGETS: Resource = Resource::of(
+        "policy",
+        "PodDisruptionBudget",
+        "poddisruptionbudgets",
+        true,
+    );
     /// Priority classes.
-    pub const PRIORITY_CLASSES: Resource = Resource::of("scheduling.k8s.io", "PriorityClass", "priorityclasses", false);
+    pub const PRIORITY_CLASSES: Resource = Resource::of(
+        "scheduling.k8s.io",
+        "PriorityClass",
+        "priorityclasses",
+        false,
+    );
 
     /// `v1`, `apps/v1`, ...
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_string()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// Path of the collection: of one namespace, or of all when `namespace` is `None`.
     pub fn collection(&self, namespace: Option<&str>) -> String {
-        let root = if self.group.is_empty() { "/api" } else { "/apis" };
+        let root = if self.group.is_empty() {
+            "/api"
+        } else {
+            "/apis"
+        };
         let api_version = self.api_version();
         match namespace.filter(|_| self.namespaced) {
-            Some(namespace) => format!("{root}/{api_version}/namespaces/{namespace}/{}", self.plural),
+            Some(namespace) => format!(
+                "{root}/{api_version}/namespaces/{namespace}/{}",
+                self.plural
+            ),
             None => format!("{root}/{api_version}/{}", self.plural),
         }
     }
@@ -110,30 +141,47 @@ pub struct Key {
 impl Key {
     /// The key of these two.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Key {
-        Key { namespace: namespace.into(), name: name.into() }
+        Key {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 
     /// The key of an object.
     pub fn of(object: &Value) -> Key {
-        Key::new(text(object, "/metadata/namespace"), text(object, "/metadata/name"))
+        Key::new(
+            text(object, "/metadata/namespace"),
+            text(object, "/metadata/name"),
+        )
     }
 }
 
 impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Key { namespace, name } = self;
-        if namespace.is_empty() { f.write_str(name) } else { write!(f, "{namespace}/{name}") }
+        if namespace.is_empty() {
+            f.write_str(name)
+        } else {
+            write!(f, "{namespace}/{name}")
+        }
     }
 }
 
 /// The text at a JSON pointer; empty when there is none.
 pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    object
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// The list at a JSON pointer; empty when there is none.
 pub fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
-    object.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    object
+        .pointer(pointer)
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default()
 }
 
 /// `metadata.uid`.
@@ -143,7 +191,9 @@ pub fn uid(object: &Value) -> &str {
 
 /// Whether the object carries a `deletionTimestamp`.
 pub fn is_terminating(object: &Value) -> bool {
-    object.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null())
+    object
+        .pointer("/metadata/deletionTimestamp")
+        .is_some_and(|time| !time.is_null())
 }
 
 /// `metadata.resourceVersion` as a number. `None` for a server whose versions are not numbers.
@@ -160,7 +210,9 @@ pub fn controller_of(object: &Value) -> Option<&Value> {
 
 /// Whether the object carries a finalizer.
 pub fn has_finalizer(object: &Value, finalizer: &str) -> bool {
-    list(object, "/metadata/finalizers").iter().any(|own| own == finalizer)
+    list(object, "/metadata/finalizers")
+        .iter()
+        .any(|own| own == finalizer)
 }
 
 /// An object as the API sent it, with the few metadata that kube's watcher reads beside it.
@@ -175,7 +227,12 @@ pub struct Raw {
 impl<'de> Deserialize<'de> for Raw {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Raw, D::Error> {
         let value = Value::deserialize(deserializer)?;
-        let field = |pointer| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        let field = |pointer| {
+            value
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+        };
         let meta = ObjectMeta {
             namespace: field("/metadata/namespace"),
             name: field("/metadata/name"),
@@ -226,14 +283,25 @@ mod tests {
     #[test]
     fn paths_are_those_of_the_api() {
         let key = Key::new("shop", "web");
-        assert_eq!(Resource::PODS.object(&key), "/api/v1/namespaces/shop/pods/web");
-        assert_eq!(Resource::STATEFUL_SETS.collection(None), "/apis/apps/v1/statefulsets");
-        assert_eq!(Resource::VOLUMES.object(&Key::new("", "pv")), "/api/v1/persistentvolumes/pv");
+        assert_eq!(
+            Resource::PODS.object(&key),
+            "/api/v1/namespaces/shop/pods/web"
+        );
+        assert_eq!(
+            Resource::STATEFUL_SETS.collection(None),
+            "/apis/apps/v1/statefulsets"
+        );
+        assert_eq!(
+            Resource::VOLUMES.object(&Key::new("", "pv")),
+            "/api/v1/persistentvolumes/pv"
+        );
     }
 
     #[test]
     fn a_raw_object_keeps_fields_that_nobody_knows() {
-        let raw: Raw = serde_json::from_str(r#"{"metadata":{"name":"a","novel":1},"other":{"x":[2]}}"#).expect("an object");
+        let raw: Raw =
+            serde_json::from_str(r#"{"metadata":{"name":"a","novel":1},"other":{"x":[2]}}"#)
+                .expect("an object");
         assert_eq!(kube::Resource::meta(&raw).name.as_deref(), Some("a"));
         assert_eq!(raw.value.pointer("/metadata/novel"), Some(&Value::from(1)));
         assert_eq!(raw.value.pointer("/other/x/0"), Some(&Value::from(2)));
