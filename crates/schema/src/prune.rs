@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use crate::quantity::Quantity;
-use crate::table::{Field, Leaf, Shape, Table, Type, table};
+use crate::table::{Field, Leaf, Shape, Table, Type, TypeId, table};
 use crate::times;
 
 /// Normalises `object` in place as a typed round trip does; kinds that the table does not know are left alone.
@@ -20,12 +20,9 @@ pub fn prune(api_version: &str, kind: &str, object: &mut Value) {
     }
 }
 
-/// Normalises a value of a named type (a bare pod template, for instance).
-pub(crate) fn prune_type(name: &str, value: &mut Value) {
-    let table = table();
-    if let (Some(id), Value::Object(map)) = (table.named(name), value) {
-        normalise_struct(table, table.of(id), map);
-    }
+/// Normalises the fields of a value of this type.
+pub(crate) fn prune_as(id: TypeId, map: &mut Map<String, Value>) {
+    normalise_struct(table(), table().of(id), map);
 }
 
 fn normalise_struct(table: &'static Table, of: &'static Type, map: &mut Map<String, Value>) {

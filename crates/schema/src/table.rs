@@ -20,6 +20,17 @@ use std::sync::LazyLock;
 
 const TEXT: &str = include_str!("table.txt");
 
+/// Kinds of apimachinery that are registered in every group and version.
+const OPTIONS: [&str; 7] = [
+    "DeleteOptions",
+    "CreateOptions",
+    "UpdateOptions",
+    "PatchOptions",
+    "GetOptions",
+    "ListOptions",
+    "WatchEvent",
+];
+
 /// Index of a type in [`Table::types`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TypeId(u16);
@@ -139,6 +150,8 @@ pub(crate) struct Type {
     pub(crate) fields: Vec<Field>,
     /// Positions of the fields that Go's encoder always writes.
     always: Vec<u8>,
+    /// Positions of the fields that have a protobuf number, by number.
+    by_number: Vec<u8>,
     /// Positions of the fields that have a default of their own.
     defaulted: Vec<u8>,
 }
@@ -156,6 +169,16 @@ impl Type {
         self.defaulted
             .iter()
             .filter_map(|at| self.fields.get(usize::from(*at)))
+    }
+
+    /// The field with this protobuf number.
+    pub(crate) fn numbered(&self, number: u32) -> Option<&Field> {
+        let field = |at: &u8| self.fields.get(usize::from(*at));
+        let at = self
+            .by_number
+            .binary_search_by_key(&number, |at| field(at).map_or(0, |field| field.proto))
+            .ok()?;
+        field(self.by_number.get(at)?)
     }
 
     /// The field with this JSON name.
@@ -234,6 +257,18 @@ impl Table {
     /// The type of objects of this kind.
     pub(crate) fn of_kind(&self, api_version: &str, kind: &str) -> Option<TypeId> {
         let (group, version) = split_group_version(api_version);
+        let exact = self.of_exact_kind(group, version, kind);
+        // The options of verbs belong to every group and version.
+        exact.or_else(|| {
+            if OPTIONS.contains(&kind) {
+                self.of_exact_kind("", "v1", kind)
+            } else {
+                None
+            }
+        })
+    }
+
+    fn of_exact_kind(&self, group: &str, version: &str, kind: &str) -> Option<TypeId> {
         let at = self
             .by_kind
             .binary_search_by(|(key, _)| key.cmp(&(group, version, kind)))
@@ -343,6 +378,7 @@ fn fill_types(table: &mut Table, lines: &[(&'static str, Vec<&'static str>)]) {
             fields: Vec::new(),
             always: Vec::new(),
             defaulted: Vec::new(),
+            by_number: Vec::new(),
         };
         for word in words {
             let mut parts = word.split(',');
@@ -361,6 +397,9 @@ fn fill_types(table: &mut Table, lines: &[(&'static str, Vec<&'static str>)]) {
         parsed.sort_by_key(|field| field.name);
         parsed.shrink_to_fit();
         table.types[at].always = positions(&parsed, Field::zero_is_written);
+        let mut by_number = positions(&parsed, |field| field.proto > 0);
+        by_number.sort_by_key(|at| parsed[usize::from(*at)].proto);
+        table.types[at].by_number = by_number;
         table.types[at].defaulted =
             positions(&parsed, |field| field.default.is_some() && !field.inline);
         table.types[at].fields = parsed;

@@ -17,6 +17,7 @@ const EXTRA_ROOTS: &[&str] = &[
     "io.k8s.apimachinery.pkg.apis.meta.v1.GetOptions",
     "io.k8s.apimachinery.pkg.apis.meta.v1.ListOptions",
     "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent",
+    "io.k8s.api.core.v1.SerializedReference",
 ];
 
 /// Go's packages whose types carry a kind of their own although OpenAPI marks none (protobuf fixtures name them).
