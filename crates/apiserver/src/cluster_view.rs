@@ -1,0 +1,38 @@
+//! The store as admission sees it: whole objects, parsed when asked for.
+
+use serde_json::Value;
+
+use crate::admit::{Cluster, Context, ServiceRange};
+use crate::handle::Scene;
+use crate::store::{Table, View, key_of};
+
+/// A view as admission's [`Cluster`].
+pub(crate) struct ClusterView<'a>(pub(crate) &'a dyn View);
+
+impl Cluster for ClusterView<'_> {
+    fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value> {
+        Some(self.0.get(table(group, plural)?, &key_of(namespace, name))?.value())
+    }
+
+    fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value> {
+        let Some(table) = table(group, plural) else { return Vec::new() };
+        let prefix = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
+        self.0.list(table, &prefix).items.iter().map(|(_, stored)| stored.value()).collect()
+    }
+}
+
+fn table(group: &str, plural: &str) -> Option<Table> {
+    stead_schema::kinds().find(|kind| kind.group == group && kind.plural == plural).map(crate::store::table_of)
+}
+
+impl Scene<'_> {
+    /// What admission may look at in this request.
+    pub(crate) fn admission<'a>(&'a self, cluster: &'a ClusterView<'a>) -> Context<'a> {
+        Context {
+            cluster,
+            now: self.now,
+            user: &self.asked.user.name,
+            service_range: ServiceRange::parse(&self.environment.service_range).unwrap_or_default(),
+        }
+    }
+}

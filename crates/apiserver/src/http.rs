@@ -1,0 +1,158 @@
+//! The network: TLS connections, HTTP/1.1 and HTTP/2 on one port, who asks, and an orderly end.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::auth::{authenticate, certificate_user};
+use crate::authorize::{self, Attributes};
+use crate::request::{Place, Query, Verb, place, verb};
+use crate::server::ApiServer;
+use crate::service::{Body, panicked, refused, respond};
+use crate::status::Status;
+use crate::user::User;
+
+/// A client that does not finish its handshake in this time is let go.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// Requests still running at the end get this long.
+const GRACE: Duration = Duration::from_secs(2);
+
+impl ApiServer {
+    /// Serves TLS connections until `shutdown`: then no more are taken, watches end, and requests get a moment to finish.
+    pub async fn serve(&self, listener: TcpListener, tls: Arc<rustls::ServerConfig>, shutdown: impl Future<Output = ()>) {
+        let acceptor = TlsAcceptor::from(tls);
+        let graceful = Arc::new(GracefulShutdown::new());
+        let mut shutdown = std::pin::pin!(shutdown);
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = &mut shutdown => break,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let watcher = graceful.watcher();
+                    tokio::spawn(connection(self.clone(), acceptor.clone(), stream, watcher));
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: others must close theirs first.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        drop(listener);
+        self.close_watches();
+        if let Ok(graceful) = Arc::try_unwrap(graceful) {
+            // Whoever is not done by now is cut off.
+            drop(tokio::time::timeout(GRACE, graceful.shutdown()).await);
+        }
+    }
+}
+
+async fn connection(server: ApiServer, acceptor: TlsAcceptor, stream: TcpStream, watcher: hyper_util::server::graceful::Watcher) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "the connection stays with delayed packets");
+    }
+    let stream = match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, "no TLS handshake"),
+        Err(_) => return tracing::debug!("no TLS handshake in time"),
+    };
+    let user = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(|certificate| certificate_user(certificate));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (server, user) = (server.clone(), user.clone());
+        async move { Ok::<_, std::convert::Infallible>(guarded(server, user, request).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http2().max_concurrent_streams(1000);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// One request; a panic in it is its own misfortune only.
+async fn guarded(server: ApiServer, certificate: Option<User>, request: Request<Incoming>) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    AssertUnwindSafe(admitted(server, certificate, request)).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!(path, "a request made the server panic");
+        panicked()
+    })
+}
+
+async fn admitted(server: ApiServer, certificate: Option<User>, request: Request<Incoming>) -> Response<Body> {
+    let key = &server.environment().token_key;
+    let user = match authenticate(certificate.as_ref(), request.headers(), server.store().as_ref(), key, jiff::Timestamp::now()) {
+        Ok(user) => user,
+        Err(status) => return refused(&status),
+    };
+    if let Err(status) = permitted(&server, &user, &request) {
+        return refused(&status);
+    }
+    respond(server, user, request).await
+}
+
+/// Strangers get health and version; everybody else what RBAC grants.
+fn permitted(server: &ApiServer, user: &User, request: &Request<Incoming>) -> Result<(), Status> {
+    if user.is_in("system:masters") {
+        return Ok(());
+    }
+    let place = place(request.uri().path());
+    if matches!(place, Place::Health | Place::Version) {
+        return Ok(());
+    }
+    if user.is_in("system:unauthenticated") {
+        return Err(Status::unauthorized());
+    }
+    let query = Query::parse(request.uri().query().unwrap_or(""));
+    let Place::Target(target) = &place else {
+        let method = request.method().as_str().to_ascii_lowercase();
+        let asked = Attributes { verb: &method, path: request.uri().path(), ..Attributes::default() };
+        return decide(server, user, &asked);
+    };
+    let word = match verb(request.method(), target, &query)? {
+        Verb::Get => "get",
+        Verb::List => "list",
+        Verb::Watch => "watch",
+        Verb::Update => "update",
+        Verb::Patch => "patch",
+        Verb::Delete => "delete",
+        Verb::DeleteCollection => "deletecollection",
+        Verb::Connect if target.subresource == "log" => "get",
+        Verb::Create | Verb::Connect => "create",
+    };
+    let asked = Attributes {
+        verb: word,
+        group: target.kind.group,
+        resource: target.kind.plural,
+        subresource: &target.subresource,
+        namespace: &target.namespace,
+        name: &target.name,
+        path: "",
+    };
+    decide(server, user, &asked)
+}
+
+fn decide(server: &ApiServer, user: &User, asked: &Attributes<'_>) -> Result<(), Status> {
+    if authorize::decide(user, asked, server.store().as_ref()).is_some() {
+        return Ok(());
+    }
+    let what = if asked.path.is_empty() {
+        let place = if asked.namespace.is_empty() { "at the cluster scope".to_owned() } else { format!("in the namespace \"{}\"", asked.namespace) };
+        format!("User \"{}\" cannot {} resource \"{}\" in API group \"{}\" {place}", user.name, asked.verb, asked.resource, asked.group)
+    } else {
+        format!("User \"{}\" cannot {} path \"{}\"", user.name, asked.verb, asked.path)
+    };
+    Err(Status::forbidden(asked.group, asked.resource, asked.name, &what))
+}

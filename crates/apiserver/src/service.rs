@@ -1,0 +1,149 @@
+//! The shell round `handle`: an HTTP service that reads bodies, asks, and turns replies into responses.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
+
+use crate::handle::{Reply, answer};
+use crate::server::ApiServer;
+use crate::status::Status;
+use crate::stream;
+use crate::user::User;
+use crate::watch::Watch;
+
+/// Any error, as bodies have it.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+/// The body of requests to the node and of all responses.
+pub type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>;
+/// Answers the kubelet's paths: `/containerLogs/...`, `/exec/...`, `/attach/...`, `/portForward/...`.
+pub type NodeService = tower::util::BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
+/// Bytes of a request's body at most, as upstream.
+const BODY_MAX: usize = 3 << 20;
+
+/// A body of these bytes.
+pub fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// The server, answering one user.
+#[derive(Clone)]
+pub struct ApiService {
+    server: ApiServer,
+    user: User,
+}
+
+impl ApiService {
+    pub(crate) fn new(server: ApiServer, user: User) -> Self {
+        Self { server, user }
+    }
+}
+
+impl<B> tower::Service<Request<B>> for ApiService
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (server, user) = (self.server.clone(), self.user.clone());
+        Box::pin(async move { Ok(respond(server, user, request).await) })
+    }
+}
+
+/// Answers a request of a known user.
+pub(crate) async fn respond<B>(server: ApiServer, user: User, request: Request<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (parts, body) = request.into_parts();
+    let body = match collect(body).await {
+        Ok(body) => body,
+        Err(status) => return refused(&status),
+    };
+    let text = |name: header::HeaderName| joined(&parts.headers, &name);
+    let asked = crate::handle::Request {
+        method: parts.method.clone(),
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().unwrap_or("").to_owned(),
+        accept: text(header::ACCEPT),
+        content_type: text(header::CONTENT_TYPE),
+        user_agent: text(header::USER_AGENT),
+        if_none_match: text(header::IF_NONE_MATCH),
+        body: body.clone(),
+        user,
+    };
+    match server.ask(asked).await {
+        Reply::Done(response) => response.map(full),
+        Reply::Watch(watch) => stream_watch(&server, *watch),
+        Reply::Forward(path) => forward(&server, Request::from_parts(parts, full(body)), &path).await,
+    }
+}
+
+/// A refusal as a response.
+pub(crate) fn refused(status: &Status) -> Response<Body> {
+    answer(status.code, &status.body(), false, &[]).map(full)
+}
+
+async fn collect<B>(body: B) -> Result<Bytes, Status>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    match Limited::new(body, BODY_MAX).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large(BODY_MAX)),
+        Err(error) => Err(Status::bad_request(format!("the body could not be read: {error}"))),
+    }
+}
+
+/// The values of a header, joined as one.
+fn joined(headers: &HeaderMap, name: &header::HeaderName) -> String {
+    let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    values.join(",")
+}
+
+fn stream_watch(server: &ApiServer, watch: Watch) -> Response<Body> {
+    let frames = stream::start(server.store().clone(), server.since(), watch, server.closing());
+    let frames = futures::stream::unfold(frames, |mut frames| async move { frames.recv().await.map(|frame| (Ok::<Frame<Bytes>, BoxError>(frame), frames)) });
+    let mut response = Response::new(StreamBody::new(frames.boxed()).boxed_unsync());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Asks the node, with the original headers and the connection's upgrade intact.
+async fn forward(server: &ApiServer, mut request: Request<Body>, path: &str) -> Response<Body> {
+    let Some(node) = server.node() else {
+        return refused(&Status::unavailable("no node runs pods here: this API server works alone, so there are no logs and nothing to exec into"));
+    };
+    let Ok(uri) = path.parse::<Uri>() else { return refused(&Status::bad_request("the request cannot be passed on to the node")) };
+    *request.uri_mut() = uri;
+    let answered: Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>> = Box::pin(tower::ServiceExt::oneshot(node, request));
+    match answered.await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// 500 for a request that made the server panic.
+pub(crate) fn panicked() -> Response<Body> {
+    let mut response = refused(&Status::internal("the request made the server fail"));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
+}
