@@ -1,6 +1,7 @@
 //! The project's own tools: one module a command, dispatched by its name.
 
 mod bench;
+mod decisions;
 mod figures;
 mod schema;
 
@@ -13,6 +14,7 @@ fn main() -> ExitCode {
         .map_or(("", &[][..]), |(command, rest)| (command.as_str(), rest));
     match command {
         "bench" => bench::run(rest),
+        "decisions" => decisions::run(rest),
         "figures" => figures::run(rest),
         "schema" => schema::run(rest),
         _ => {

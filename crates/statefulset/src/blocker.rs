@@ -35,6 +35,12 @@ pub enum Blocker {
         /// By what.
         holder: Holder,
     },
+    /// The name of a new revision is taken by other data, or by equal data out of the set's reach. The round goes on, with the next name or
+    /// with that revision; upstream learns of it by a refused create.
+    RevisionNameTaken {
+        /// The name.
+        revision: Arc<str>,
+    },
     /// A pod has the ordinal's number in another spelling (`web-01`), which no repair can change.
     OddName {
         /// The pod.
@@ -164,6 +170,7 @@ impl Blocker {
             Blocker::StaleCache { .. }
             | Blocker::Malformed(_)
             | Blocker::SetDeleting
+            | Blocker::RevisionNameTaken { .. }
             | Blocker::ClaimStale { .. }
             | Blocker::Terminating { .. }
             | Blocker::NotRunning { .. }
@@ -186,6 +193,7 @@ impl Blocker {
             Blocker::SetDeleting => "SetDeleting",
             Blocker::SetDeletingWithOrphans { .. } => "SetDeletingWithOrphans",
             Blocker::NameTaken { .. } => "NameTaken",
+            Blocker::RevisionNameTaken { .. } => "RevisionNameTaken",
             Blocker::OddName { .. } => "OddName",
             Blocker::Unreported { .. } => "Unreported",
             Blocker::ClaimTerminating { .. } => "ClaimTerminating",
@@ -217,6 +225,7 @@ impl fmt::Display for Blocker {
                 write!(out, "revision {revision} has no owner and cannot be adopted, for the set is being deleted")
             }
             Blocker::NameTaken { pod, holder } => write!(out, "the name {pod} is taken by {holder}"),
+            Blocker::RevisionNameTaken { revision } => write!(out, "the revision name {revision} is taken already"),
             Blocker::OddName { pod, canonical } => write!(out, "{pod} stands in the place of {canonical}; delete it or orphan it"),
             Blocker::Unreported { pod } => write!(out, "{pod} exists, but nothing has reported on it"),
             Blocker::ClaimTerminating { claim, pod } => write!(out, "claim {claim}, which {pod} needs, is being deleted"),

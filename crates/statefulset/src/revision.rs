@@ -18,6 +18,8 @@ pub(crate) struct Revisions {
     pub(crate) update: Target,
     /// `status.collisionCount` from now on.
     pub(crate) collision_count: i32,
+    /// Names that a new revision would have had, were they free.
+    pub(crate) taken: Vec<Arc<str>>,
 }
 
 /// A revision that pods are made of.
@@ -46,31 +48,51 @@ pub(crate) fn history(seen: &Observed) -> Vec<&Arc<Revision>> {
 ///
 /// upstream: getStatefulSetRevisions.
 pub(crate) fn choose(seen: &Observed, history: &[&Arc<Revision>], plan: &mut Plan) -> Revisions {
-    let stored = seen.set.status.collision_count.unwrap_or_default();
-    let (update, collision_count) = match wanted(seen, history) {
-        Wanted::Newest(newest) => (target(&seen.set, newest), stored),
+    let set = &seen.set;
+    let New {
+        update,
+        collision_count,
+        taken,
+    } = match wanted(seen, history) {
+        Wanted::Newest(newest) => New::nothing(set, newest),
         Wanted::Again(older, to) => {
+            let (revision, uid, from) = (older.name.clone(), older.uid.clone(), older.number);
             let renumber = Step::RenumberRevision {
-                revision: older.name.clone(),
-                uid: older.uid.clone(),
-                from: older.number,
+                revision,
+                uid,
+                from,
                 to,
             };
             plan.prologue.push(vec![vec![renumber]]);
-            (target(&seen.set, older), stored)
+            New::nothing(set, older)
         }
-        Wanted::New(number) => create(seen, number, stored, plan),
+        Wanted::New(number) => create(seen, number, plan),
     };
-    let named =
-        |name: &&&Arc<Revision>| seen.set.status.current_revision.as_ref() == Some(&name.name);
-    let current = history
-        .iter()
-        .find(named)
-        .map(|revision| target(&seen.set, revision));
+    let named = |it: &&&Arc<Revision>| set.status.current_revision.as_ref() == Some(&it.name);
+    let current = history.iter().find(named).map(|it| target(set, it));
     Revisions {
         current: current.unwrap_or_else(|| update.clone()),
         update,
         collision_count,
+        taken,
+    }
+}
+
+/// What choosing the update revision came to.
+struct New {
+    update: Target,
+    collision_count: i32,
+    taken: Vec<Arc<str>>,
+}
+
+impl New {
+    /// Nothing is new: this revision is there.
+    fn nothing(set: &Set, revision: &Revision) -> New {
+        New {
+            update: target(set, revision),
+            collision_count: set.status.collision_count.unwrap_or_default(),
+            taken: Vec::new(),
+        }
     }
 }
 
@@ -135,30 +157,40 @@ fn means_the_same(set: &Set, newest: &Revision) -> bool {
 ///
 /// A name taken by equal data is that revision (ours in a cache that lagged, or a stranger's: upstream asks no more). Taken by other
 /// data, the collision count goes up and the next name is tried; the hash label stays that of the first.
-fn create(seen: &Observed, number: i64, stored: i32, plan: &mut Plan) -> (Target, i32) {
+fn create(seen: &Observed, number: i64, plan: &mut Plan) -> New {
     let set = &seen.set;
-    let first = hash_of(&set.data_bytes, stored);
-    let mut collision_count = stored;
+    let mut collision_count = set.status.collision_count.unwrap_or_default();
+    let first = hash_of(&set.data_bytes, collision_count);
+    let mut taken = Vec::new();
     let mut name = identity::revision_name(&set.name, &first);
-    while let Some(taken) = seen.revisions.get(&name) {
-        if taken.data == set.data {
-            return (target(set, taken), collision_count);
+    while let Some(there) = seen.revisions.get(&name) {
+        taken.push(name);
+        if there.data == set.data {
+            let update = target(set, there);
+            return New {
+                update,
+                collision_count,
+                taken,
+            };
         }
         collision_count = collision_count.wrapping_add(1);
-        name = identity::revision_name(&set.name, &hash_of(&set.data_bytes, collision_count));
+        let hash = hash_of(&set.data_bytes, collision_count);
+        name = identity::revision_name(&set.name, &hash);
     }
     plan.prologue.push(vec![vec![Step::CreateRevision {
         revision: name.clone(),
         hash: first.into(),
         number,
     }]]);
-    (
-        Target {
-            name,
-            template: set.template.clone(),
-        },
+    let update = Target {
+        name,
+        template: set.template.clone(),
+    };
+    New {
+        update,
         collision_count,
-    )
+        taken,
+    }
 }
 
 /// Deletes what is beyond the history limit, the oldest first; never what is current, wanted or named by a pod.

@@ -13,45 +13,46 @@ use crate::json::Json;
 use crate::observed::{Claim, Observed, OwnerReference, Pod, Retention, Set};
 use crate::step::Step;
 
-use super::living::claim_failure;
 use super::round::Round;
 
 /// The two owners that the retention policy knows.
 struct Owners<'a> {
     set: &'a Set,
-    pod: &'a str,
+    pod: Arc<str>,
     /// Empty for a pod that is not made yet.
     pod_uid: &'a str,
     /// The pod's ordinal is not wanted any more.
     condemned: bool,
 }
 
-/// Makes the ordinal's missing claims and, for a pod that waits for them, settles their owners. False: a claim is in the way.
+/// Makes the missing claims of a pod that waits for them and settles the owners of the others. False: a claim is in the way.
 ///
-/// upstream: createMissingPersistentVolumeClaims.
+/// upstream: createMissingPersistentVolumeClaims, which records no Event of that.
 pub(super) fn complete(
     round: &mut Round<'_>,
     ordinal: Ordinal,
-    pod: Option<&Pod>,
+    pod: &Pod,
     lane: &mut Lane,
 ) -> bool {
-    let complete = create_missing(round, ordinal, Verb::Update, lane);
+    let complete = create_missing(round, ordinal, None, lane);
     if complete {
-        follow_retention(round, ordinal, pod, lane);
+        settle_all(round, ordinal, Some(pod), lane);
     }
     complete
 }
 
-/// Makes the ordinal's missing claims. False: one of the others is being deleted. upstream: createPersistentVolumeClaims.
+/// Makes the ordinal's missing claims. False: one of the others is being deleted, which an Event about the `verb` tells.
+///
+/// upstream: createPersistentVolumeClaims.
 pub(super) fn create_missing(
     round: &mut Round<'_>,
     ordinal: Ordinal,
-    verb: Verb,
+    verb: Option<Verb>,
     lane: &mut Lane,
 ) -> bool {
     let seen = round.seen;
     let pod = identity::pod_name(&seen.set.name, ordinal);
-    let mut complete = true;
+    let mut leaving = Vec::new();
     for template in seen.set.claim_templates.iter() {
         let claim = identity::claim_name(&template.name, &seen.set.name, ordinal);
         match seen.claims.get(&claim) {
@@ -60,20 +61,38 @@ pub(super) fn create_missing(
                 ordinal,
                 template: template.name.clone(),
             }),
-            Some(there) if there.terminating => {
-                round
-                    .events
-                    .push(claim_failure(verb, &pod, &seen.set.name, &claim));
-                round.blocked.push(Blocker::ClaimTerminating {
-                    claim,
-                    pod: pod.clone(),
-                });
-                complete = false;
-            }
+            Some(there) if there.terminating => leaving.push(claim),
             Some(_) => {}
         }
     }
+    if let Some(verb) = verb.filter(|_| !leaving.is_empty()) {
+        round.events.push(KubeEvent::pod_failed(
+            verb,
+            &pod,
+            &seen.set.name,
+            &being_deleted(&leaving),
+        ));
+    }
+    let complete = leaving.is_empty();
+    round
+        .blocked
+        .extend(leaving.into_iter().map(|claim| Blocker::ClaimTerminating {
+            claim,
+            pod: pod.clone(),
+        }));
     complete
+}
+
+/// The words of upstream's error, several of which it puts in brackets.
+fn being_deleted(claims: &[Arc<str>]) -> String {
+    let errors: Vec<_> = claims
+        .iter()
+        .map(|claim| format!("pvc {claim} is being deleted"))
+        .collect();
+    match errors.as_slice() {
+        [only] => only.clone(),
+        several => format!("[{}]", several.join(", ")),
+    }
 }
 
 /// A claim of the ordinal that still belongs to an earlier pod of this name, and so is about to be deleted.
@@ -108,45 +127,49 @@ pub(super) fn follow_condemned(round: &mut Round<'_>) -> ControlFlow<()> {
     let mut lanes = Vec::new();
     for (ordinal, pod) in condemned {
         let mut lane = Lane::new();
-        follow_retention(round, ordinal, Some(pod), &mut lane);
+        follow_retention(round, ordinal, pod, &mut lane);
         lanes.push(lane);
     }
     round.wave(lanes);
     ControlFlow::Continue(())
 }
 
-/// Sets the owners of the ordinal's claims as the policy wants them. `pod`: `None` while it is being made.
+/// Sets the owners of the ordinal's claims where one of them is not as the policy wants it.
+///
+/// upstream: ClaimsMatchRetentionPolicy, then UpdatePodClaimForRetentionPolicy.
+pub(super) fn follow_retention(
+    round: &mut Round<'_>,
+    ordinal: Ordinal,
+    pod: &Pod,
+    lane: &mut Lane,
+) {
+    let owners = Owners::of(round.seen, ordinal, Some(pod));
+    if claims_of(round.seen, ordinal).any(|claim| !owners.are_right_on(claim)) {
+        settle_all(round, ordinal, Some(pod), lane);
+    }
+}
+
+/// Sets the owners of the ordinal's claims and tells of strangers. `pod`: `None` while it is being made.
 ///
 /// upstream: UpdatePodClaimForRetentionPolicy.
-pub(super) fn follow_retention(
+pub(super) fn settle_all(
     round: &mut Round<'_>,
     ordinal: Ordinal,
     pod: Option<&Pod>,
     lane: &mut Lane,
 ) {
     let seen = round.seen;
-    let name = identity::pod_name(&seen.set.name, ordinal);
-    let owners = Owners {
-        set: &seen.set,
-        pod: pod.map_or(&name, |pod| &pod.name),
-        pod_uid: pod.map_or("", |pod| &pod.uid),
-        condemned: !seen.set.wants(ordinal),
-    };
-    let claims: Vec<_> = seen
-        .set
-        .claim_templates
-        .iter()
-        .filter_map(|template| seen.claim(template, ordinal))
-        .collect();
-    // upstream looks at the rest only once it has found one that needs a change, except where it has just made the pod.
-    let any_outdated = claims.iter().any(|claim| !owners.are_right_on(claim));
-    let pending = pod.is_some_and(|pod| pod.phase == crate::observed::Phase::Pending);
-    if !any_outdated && pod.is_some() && !pending {
-        return;
-    }
-    for claim in claims {
+    let owners = Owners::of(seen, ordinal, pod);
+    for claim in claims_of(seen, ordinal) {
         settle(round, &owners, claim, ordinal, lane);
     }
+}
+
+fn claims_of(seen: &Observed, ordinal: Ordinal) -> impl Iterator<Item = &Arc<Claim>> {
+    seen.set
+        .claim_templates
+        .iter()
+        .filter_map(move |template| seen.claim(template, ordinal))
 }
 
 fn settle(
@@ -183,11 +206,23 @@ fn conflict(claim: &str) -> KubeEvent {
     KubeEvent::warning("ConflictingController", message)
 }
 
-impl Owners<'_> {
+impl<'a> Owners<'a> {
+    fn of(seen: &'a Observed, ordinal: Ordinal, pod: Option<&'a Pod>) -> Owners<'a> {
+        Owners {
+            set: &seen.set,
+            pod: pod.map_or_else(
+                || identity::pod_name(&seen.set.name, ordinal),
+                |pod| pod.name.clone(),
+            ),
+            pod_uid: pod.map_or("", |pod| &pod.uid),
+            condemned: !seen.set.wants(ordinal),
+        }
+    }
+
     /// The claim's owners are as the policy wants them, or are none of our business. upstream: isClaimOwnerUpToDate.
     fn are_right_on(&self, claim: &Claim) -> bool {
         if is_stale(claim, |owner| self.is_set(owner), &self.set.uid)
-            || is_stale(claim, |owner| is_pod(owner, self.pod), self.pod_uid)
+            || is_stale(claim, |owner| is_pod(owner, &self.pod), self.pod_uid)
         {
             // Left over from an earlier set or pod of the name; the garbage collector sees to it.
             return true;
@@ -226,7 +261,7 @@ impl Owners<'_> {
         claim.owners.iter().any(|owner| {
             if self.is_set(owner) {
                 owner.uid != self.set.uid
-            } else if is_pod(owner, self.pod) {
+            } else if is_pod(owner, &self.pod) {
                 &*owner.uid != self.pod_uid
             } else {
                 owner.controller
@@ -252,7 +287,7 @@ impl Owners<'_> {
         let strangers = claim
             .owners
             .iter()
-            .filter(|owner| !self.is_set(owner) && !is_pod(owner, self.pod));
+            .filter(|owner| !self.is_set(owner) && !is_pod(owner, &self.pod));
         let mut owners: Vec<Value> = strangers.map(|owner| owner.raw.value().clone()).collect();
         if self.meet_a_stranger(claim) {
             return owners;
@@ -262,7 +297,7 @@ impl Owners<'_> {
             owners.push(identity::set_reference(self.set));
         }
         if pod_wanted {
-            owners.push(identity::pod_reference(self.pod, self.pod_uid));
+            owners.push(identity::pod_reference(&self.pod, self.pod_uid));
         }
         owners
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::blocker::{Blocker, Holder};
 use crate::decision::Lane;
-use crate::event::{KubeEvent, Verb};
+use crate::event::Verb;
 use crate::identity::{self, Ordinal};
 use crate::json::Json;
 use crate::observed::{Observed, Phase, Pod};
@@ -97,7 +97,7 @@ fn replica(round: &mut Round<'_>, ordinal: Ordinal, lane: &mut Lane) -> Verdict 
         return missing(round, ordinal, Some(pod), lane);
     }
     let pending = pod.phase == Phase::Pending;
-    if pending && !claims::complete(round, ordinal, Some(pod), lane) {
+    if pending && !claims::complete(round, ordinal, pod, lane) {
         return Verdict::Fail;
     }
     let waits_for = pod.why_unavailable(round.seen);
@@ -135,7 +135,7 @@ fn missing(
         round.blocked.push(Blocker::ClaimStale { claim, pod });
         return Verdict::Wait;
     }
-    if !claims::create_missing(round, ordinal, Verb::Create, lane) {
+    if !claims::create_missing(round, ordinal, Some(Verb::Create), lane) {
         return Verdict::Fail;
     }
     if let Some(blocker) = why_not_creatable(seen, &pod, unreported) {
@@ -149,7 +149,7 @@ fn missing(
         revision: target.name.clone(),
         template: target.template.clone(),
     });
-    claims::follow_retention(round, ordinal, None, lane);
+    claims::settle_all(round, ordinal, None, lane);
     Verdict::Wait
 }
 
@@ -192,10 +192,10 @@ fn repair(round: &mut Round<'_>, pod: &Pod, ordinal: Ordinal, lane: &mut Lane) -
         identity: !pod.has_identity(),
         storage: !pod.has_storage(&seen.set, ordinal),
     };
-    if because.storage && !claims::create_missing(round, ordinal, Verb::Update, lane) {
+    if because.storage && !claims::create_missing(round, ordinal, Some(Verb::Update), lane) {
         return Verdict::Fail;
     }
-    claims::follow_retention(round, ordinal, Some(pod), lane);
+    claims::follow_retention(round, ordinal, pod, lane);
     if because.identity || because.storage {
         lane.push(update(seen, pod, ordinal, because));
     }
@@ -212,9 +212,4 @@ fn update(seen: &Observed, pod: &Pod, ordinal: Ordinal, because: Repair) -> Step
         because,
         volumes: because.storage.then(volumes),
     }
-}
-
-/// The Event with which upstream tells that a claim is in the way.
-pub(super) fn claim_failure(verb: Verb, pod: &str, set: &str, claim: &str) -> KubeEvent {
-    KubeEvent::pod_failed(verb, pod, set, &format!("pvc {claim} is being deleted"))
 }

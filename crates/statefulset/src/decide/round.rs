@@ -47,7 +47,12 @@ impl<'a> Round<'a> {
             living: BTreeMap::new(),
             condemned: BTreeMap::new(),
             plan,
-            blocked: Vec::new(),
+            blocked: revisions
+                .taken
+                .iter()
+                .cloned()
+                .map(|revision| Blocker::RevisionNameTaken { revision })
+                .collect(),
             events: Vec::new(),
             doomed: BTreeSet::new(),
             settled_claims: BTreeSet::new(),
@@ -128,7 +133,9 @@ impl<'a> Round<'a> {
         let kept = match &set.strategy {
             Strategy::RollingUpdate(Some(rolling)) => rolling.partition,
             // With a null rollingUpdate, as many as were last seen at the current revision.
-            Strategy::RollingUpdate(None) => set.status.current_replicas,
+            Strategy::RollingUpdate(None) if !set.is_parallel() => set.status.current_replicas,
+            // differs: 0103. upstream keeps them under Parallel too, deletes such a pod in the sync that makes it, and so on forever.
+            Strategy::RollingUpdate(None) => 0,
             Strategy::OnDelete | Strategy::Recreate => 0,
         };
         let index = ordinal.0.saturating_sub(set.start);
