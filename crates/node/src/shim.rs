@@ -5,10 +5,14 @@
 
 mod capabilities;
 mod hold;
+mod inside;
 mod launch;
 mod log;
+mod mounts;
 mod processes;
 mod program;
+mod rootfs;
+mod rootless;
 mod users;
 
 use std::ffi::OsString;

@@ -4,36 +4,72 @@
     reason = "these calls have no safe form; each use here argues why it is sound"
 )]
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
+use nix::libc;
+use nix::sched::CloneFlags;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
-use nix::unistd::{ForkResult, Pid, fork};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Which side of a fork this is.
 pub(crate) enum Forked {
-    /// The process that forked, with its child.
-    Parent(Pid),
+    /// The process that forked, with its child's PID.
+    Parent(u32),
     /// The new process.
     Child,
 }
 
-/// Forks a process that has one thread only; refuses in any other, for there a lock could be held by a thread that
-/// the child does not have.
-pub(crate) fn fork_single_threaded() -> io::Result<Forked> {
+/// Forks a process that has one thread only, the child into these new namespaces; refuses in any other process, for
+/// there a lock could be held by a thread that the child does not have.
+pub(crate) fn fork_single_threaded(namespaces: CloneFlags) -> io::Result<Forked> {
     let threads = std::fs::read_dir("/proc/self/task")?.count();
     if threads != 1 {
         return Err(io::Error::other(format!(
             "a process with {threads} threads must not fork"
         )));
     }
-    // SAFETY: this is the only thread, so that the child has every thread that could hold a lock or a half-made
-    // value; it may go on as ordinary code.
-    match unsafe { fork() }? {
-        ForkResult::Parent { child } => Ok(Forked::Parent(child)),
-        ForkResult::Child => Ok(Forked::Child),
+    let none: libc::c_long = 0;
+    let flags = libc::c_long::from(namespaces.bits() | libc::SIGCHLD);
+    // SAFETY: without CLONE_VM and with a null stack this is fork: the child goes on with copies of memory and stack.
+    // This is the only thread, so that no lock and no half-made value is left to a thread that the child lacks.
+    match unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Forked::Child),
+        pid => u32::try_from(pid)
+            .map(Forked::Parent)
+            .map_err(io::Error::other),
+    }
+}
+
+/// Makes a mount and every mount below it read-only, whatever else holds of them.
+pub(crate) fn set_read_only(path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    // SAFETY: path and attributes are valid for the call, and the size is that of the attributes.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
     }
 }
 

@@ -13,7 +13,10 @@ const SERVICES: u8 = 96;
 /// An address for this pod that no other has. The same pod among the same others gets the same address.
 pub(super) fn choose(uid: &str, taken: &BTreeSet<Ipv4Addr>) -> Option<Ipv4Addr> {
     let hash = Sha256::digest(uid.as_bytes());
-    let start = hash.iter().take(4).fold(0u32, |sum, byte| (sum << 8) | u32::from(*byte));
+    let start = hash
+        .iter()
+        .take(4)
+        .fold(0u32, |sum, byte| (sum << 8) | u32::from(*byte));
     let tries = u32::try_from(taken.len()).ok()?.saturating_add(1);
     // Every step of `usable` skips at most the two reserved sixteenths and the ends of the last byte.
     (0u32..)

@@ -83,11 +83,10 @@ impl Local {
             None => boot_id().map_err(system("read the identity of this boot"))?,
         };
         let changes = watch::Sender::new(0);
-        let counting = watcher::count_changes(&containers.join(CHANGES_FILE), changes.clone())
-            .map_err(system(format!(
-                "watch {} for changes",
-                containers.display()
-            )))?;
+        let counting =
+            watcher::count_changes(&containers.join(CHANGES_FILE), changes.clone()).map_err(
+                system(format!("watch {} for changes", containers.display())),
+            )?;
         let mut tasks = JoinSet::new();
         tasks.spawn(counting);
         let core = Arc::new(Core {
@@ -246,11 +245,12 @@ impl Core {
 
     fn write_sandbox(&self, sandbox: &Sandbox) -> Result<(), RuntimeError> {
         let dir = self.sandboxes.join(&sandbox.pod.uid);
-        self.write_sandbox_files(&dir, sandbox).map_err(system(format!(
-            "write the files of pod {} in {}",
-            sandbox.pod.uid,
-            dir.display()
-        )))
+        self.write_sandbox_files(&dir, sandbox)
+            .map_err(system(format!(
+                "write the files of pod {} in {}",
+                sandbox.pod.uid,
+                dir.display()
+            )))
     }
 
     fn write_sandbox_files(&self, dir: &Path, sandbox: &Sandbox) -> io::Result<()> {
@@ -306,9 +306,16 @@ impl Core {
     }
 
     /// The processes that still hold a pod.
-    fn holders(&self, uid: &str, records: &[(ContainerId, Held)]) -> Result<Vec<u32>, RuntimeError> {
+    fn holders(
+        &self,
+        uid: &str,
+        records: &[(ContainerId, Held)],
+    ) -> Result<Vec<u32>, RuntimeError> {
         let mut pids = BTreeSet::new();
-        for (_, held) in records.iter().filter(|(_, held)| held.end.borrow().is_none()) {
+        for (_, held) in records
+            .iter()
+            .filter(|(_, held)| held.end.borrow().is_none())
+        {
             if let Ok(Some(first)) = held.dir.first()
                 && first.process.is_alive(&self.boot)
             {
@@ -402,7 +409,12 @@ impl Core {
         check_name("pod UID", &id.pod_uid)?;
         check_name("container name", &id.container)?;
         let dir = RecordDir::of(&self.containers, &id);
-        let what = || system(format!("start container {} of pod {}", id.container, spec.pod));
+        let what = || {
+            system(format!(
+                "start container {} of pod {}",
+                id.container, spec.pod
+            ))
+        };
         let order = self.order(spec)?;
         make_private(&self.containers.join(&id.pod_uid))?;
         match fs::create_dir(dir.path()) {
@@ -508,7 +520,12 @@ impl Core {
     }
 
     fn signal(&self, id: &ContainerId, number: i32) -> Result<(), RuntimeError> {
-        let what = || system(format!("send signal {number} to container {}", id.container));
+        let what = || {
+            system(format!(
+                "send signal {number} to container {}",
+                id.container
+            ))
+        };
         let held = self.held(id)?;
         let Some(first) = held.dir.first().map_err(what())? else {
             return Err(RuntimeError::NotRunning(id.clone()));
@@ -590,18 +607,15 @@ impl Core {
 }
 
 /// Ends what a dead shim left behind; returns when none is left.
-fn end_orphans(
-    tier: Tier,
-    boot: &str,
-    id: &ContainerId,
-    first: Option<&First>,
-) -> io::Result<()> {
+fn end_orphans(tier: Tier, boot: &str, id: &ContainerId, first: Option<&First>) -> io::Result<()> {
     if first.is_some_and(|first| first.process.boot != boot) {
         return Ok(());
     }
     match tier {
         Tier::Processes => {
-            let pipes = first.map(|first| first.pipes.as_slice()).unwrap_or_default();
+            let pipes = first
+                .map(|first| first.pipes.as_slice())
+                .unwrap_or_default();
             marks::end(&Marks::of_container(id).with_pipes(pipes), boot)
         }
         Tier::Rootless | Tier::Containers => {
@@ -695,9 +709,9 @@ fn check_name(what: &str, name: &str) -> Result<(), RuntimeError> {
     if !name.is_empty() && name.len() <= 253 && !name.starts_with('.') && name.chars().all(fits) {
         return Ok(());
     }
-    Err(system(format!("use the {what} {name:?}"))(
-        io::Error::from(io::ErrorKind::InvalidInput),
-    ))
+    Err(system(format!("use the {what} {name:?}"))(io::Error::from(
+        io::ErrorKind::InvalidInput,
+    )))
 }
 
 async fn blocking<T: Send + 'static>(

@@ -144,7 +144,11 @@ fn check_user(tier: Tier, caller: Caller, spec: &ContainerSpec) -> Result<(), Ru
 }
 
 /// One user and one group of the machine can be mapped, to whatever numbers the pod asks for; more cannot.
-fn check_group_choice(tier: Tier, caller: Caller, spec: &ContainerSpec) -> Result<(), RuntimeError> {
+fn check_group_choice(
+    tier: Tier,
+    caller: Caller,
+    spec: &ContainerSpec,
+) -> Result<(), RuntimeError> {
     let own = spec.group.unwrap_or(caller.gid);
     match spec.groups.iter().find(|group| **group != own) {
         Some(group) if !caller.is_root() => Err(refuse(

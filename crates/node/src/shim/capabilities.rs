@@ -107,7 +107,10 @@ pub(super) fn limit(keep: &[u32]) -> io::Result<()> {
         if keep.contains(&number) {
             continue;
         }
-        let Some(set) = 1u64.checked_shl(number).map(CapabilitySet::from_bits_retain) else {
+        let Some(set) = 1u64
+            .checked_shl(number)
+            .map(CapabilitySet::from_bits_retain)
+        else {
             continue;
         };
         match remove_capability_from_bounding_set(set) {
@@ -149,7 +152,11 @@ mod tests {
     use super::*;
 
     fn check(privileged: bool, add: &[&str], drop: &[&str], want: &str) {
-        let owned = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let owned = |list: &[&str]| {
+            list.iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>()
+        };
         let names: Vec<&str> = wanted(privileged, &owned(add), &owned(drop))
             .into_iter()
             .map(|number| NAMES[number as usize])

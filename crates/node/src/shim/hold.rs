@@ -65,7 +65,10 @@ fn tell_the_daemon() -> io::Result<()> {
     let mut stdout = io::stdout();
     // A daemon that died meanwhile finds the record.
     let _ = stdout.write_all(b"held\n").and_then(|()| stdout.flush());
-    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    let null = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     Ok(())
@@ -308,4 +311,3 @@ impl Output {
         }
     }
 }
-

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::sched::CloneFlags;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::runtime::{First, Order, ProcessMark, RecordDir, Tier};
@@ -36,7 +37,8 @@ pub(super) struct Launched {
 pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFailure> {
     match order.tier {
         Tier::Processes => super::processes::launch(order, dir),
-        Tier::Rootless | Tier::Containers => Err(StartFailure(
+        Tier::Rootless => super::rootless::launch(order, dir),
+        Tier::Containers => Err(StartFailure(
             "this tier is not built into this program".to_owned(),
         )),
     }
@@ -104,13 +106,13 @@ pub(super) enum Side {
     Child(Gate),
 }
 
-/// Forks a child that can be held at a gate, and that dies with this process.
-pub(super) fn fork_gated() -> io::Result<Side> {
+/// Forks a child, into these new namespaces, that is held at a gate and that dies with this process.
+pub(super) fn fork_gated(namespaces: CloneFlags) -> io::Result<Side> {
     let (opened, open) = io::pipe()?;
     let (failure_read, failure) = io::pipe()?;
-    match fork_single_threaded()? {
+    match fork_single_threaded(namespaces)? {
         Forked::Parent(pid) => Ok(Side::Parent(Keeper {
-            pid: pid.as_raw().unsigned_abs(),
+            pid,
             open,
             failure: failure_read,
         })),

@@ -163,7 +163,10 @@ mod tests {
 
     #[test]
     fn a_line_that_comes_in_pieces_is_one_line() {
-        check(&[b"one ", b"line\nnext"], "T stdout F one line\nE stdout P next\n");
+        check(
+            &[b"one ", b"line\nnext"],
+            "T stdout F one line\nE stdout P next\n",
+        );
     }
 
     #[test]

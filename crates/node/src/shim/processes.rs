@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use nix::sched::CloneFlags;
+
 use crate::runtime::{CONTAINER_VARIABLE, Order, POD_VARIABLE, RecordDir};
 
 use super::launch::{Launched, Side, StartFailure, fork_gated, make_streams, record_first};
@@ -11,7 +13,7 @@ use super::program::{DEFAULT_PATH, Program};
 pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFailure> {
     let program = program(order);
     let (stdout, stderr, streams) = make_streams()?;
-    match fork_gated()? {
+    match fork_gated(CloneFlags::empty())? {
         Side::Child(mut gate) => {
             gate.pass();
             let sentence = match streams.take_their_place().and_then(|()| {
@@ -45,15 +47,16 @@ pub(super) fn program(order: &Order) -> Program {
         cwd: spec.cwd.clone().unwrap_or_else(|| PathBuf::from("/")),
         user: spec.user,
         group: spec.group.or(spec.user.map(super::users::group_of)),
-        groups: (changes_user && rustix::process::geteuid().is_root())
-            .then(|| spec.groups.clone()),
+        groups: (changes_user && rustix::process::geteuid().is_root()).then(|| spec.groups.clone()),
         no_new_privileges: spec.no_new_privileges,
         dies_with_parent: true,
         capabilities: None,
     };
     program.default_variable("PATH", DEFAULT_PATH);
     program.default_variable("HOSTNAME", &order.place.hostname);
-    let uid = spec.user.unwrap_or_else(|| rustix::process::geteuid().as_raw());
+    let uid = spec
+        .user
+        .unwrap_or_else(|| rustix::process::geteuid().as_raw());
     program.default_variable("HOME", &super::users::home_of(uid));
     program.default_variable("STEAD_HOSTS", &order.place.hosts.to_string_lossy());
     mark(&mut program, order);
@@ -66,7 +69,9 @@ pub(super) fn mark(program: &mut Program, order: &Order) {
     program
         .env
         .retain(|(name, _)| name != POD_VARIABLE && name != CONTAINER_VARIABLE);
-    program.env.push((POD_VARIABLE.to_owned(), id.pod_uid.clone()));
+    program
+        .env
+        .push((POD_VARIABLE.to_owned(), id.pod_uid.clone()));
     program.env.push((
         CONTAINER_VARIABLE.to_owned(),
         format!("{}.{}", id.container, id.attempt),

@@ -92,8 +92,13 @@ impl Program {
     }
 
     fn enter_cwd(&self) -> Result<(), String> {
-        rustix::process::chdir(&self.cwd)
-            .map_err(|errno| format!("chdir to cwd ({:?}) set in config.json failed: {}", self.cwd, phrase(&errno.into())))
+        rustix::process::chdir(&self.cwd).map_err(|errno| {
+            format!(
+                "chdir to cwd ({:?}) set in config.json failed: {}",
+                self.cwd,
+                phrase(&errno.into())
+            )
+        })
     }
 
     fn become_user(&self) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use stead_node::runtime::{ContainerState, RuntimeError, Tier};
 
-use super::{Bench, exit, eventually, kill, lives};
+use super::{Bench, eventually, exit, kill, lives};
 
 pub async fn an_exit_code_is_told(tier: Tier) {
     let bench = Bench::new(tier);
@@ -23,16 +23,30 @@ pub async fn an_exit_code_is_told(tier: Tier) {
 
 pub async fn a_signal_that_ended_it_is_told(tier: Tier) {
     let bench = Bench::new(tier);
-    let spec = bench.script("a", "trap 'exit 3' USR1; echo ready; while :; do sleep 0.05; done");
+    let spec = bench.script(
+        "a",
+        "trap 'exit 3' USR1; echo ready; while :; do sleep 0.05; done",
+    );
     bench.start_running(&spec).await;
     bench.wait_for_log(&spec, "stdout F ready").await;
-    bench.runtime.signal(&spec.id, 10).await.expect("a running container takes signals");
+    bench
+        .runtime
+        .signal(&spec.id, 10)
+        .await
+        .expect("a running container takes signals");
     assert_eq!(exit(&bench.wait(&spec.id, super::is_over).await), (3, None));
 
     let spec = bench.script("b", "exec sleep 1000");
     bench.start_running(&spec).await;
-    bench.runtime.signal(&spec.id, 9).await.expect("a running container takes signals");
-    assert_eq!(exit(&bench.wait(&spec.id, super::is_over).await), (137, Some(9)));
+    bench
+        .runtime
+        .signal(&spec.id, 9)
+        .await
+        .expect("a running container takes signals");
+    assert_eq!(
+        exit(&bench.wait(&spec.id, super::is_over).await),
+        (137, Some(9))
+    );
 }
 
 pub async fn output_becomes_log_lines(tier: Tier) {
@@ -41,46 +55,78 @@ pub async fn output_becomes_log_lines(tier: Tier) {
     bench.run(&spec).await;
     let mut lines: Vec<String> = bench.log(&spec).lines().map(str::to_owned).collect();
     lines.sort();
-    assert_eq!(lines, ["stderr F two", "stdout F one", "stdout P no newline"]);
+    assert_eq!(
+        lines,
+        ["stderr F two", "stdout F one", "stdout P no newline"]
+    );
     let text = std::fs::read_to_string(&spec.log_path).expect("a log");
     let time = text.split_once(' ').expect("a time").0;
-    assert!(time.parse::<jiff::Timestamp>().is_ok() && time.len() == 30, "{time}");
+    assert!(
+        time.parse::<jiff::Timestamp>().is_ok() && time.len() == 30,
+        "{time}"
+    );
 }
 
 pub async fn a_burst_of_output_loses_no_line(tier: Tier) {
     let bench = Bench::new(tier);
-    let spec = bench.script("a", "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done");
+    let spec = bench.script(
+        "a",
+        "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done",
+    );
     bench.run(&spec).await;
     let want: String = (0..20000).map(|i| format!("stdout F line {i}\n")).collect();
-    assert!(bench.log(&spec) == want, "lines are missing or out of order");
+    assert!(
+        bench.log(&spec) == want,
+        "lines are missing or out of order"
+    );
 }
 
 pub async fn the_program_has_its_variables_and_folder(tier: Tier) {
     let bench = Bench::new(tier);
-    let mut spec = bench.script("a", "echo $GREETING $HOSTNAME; pwd; [ -n \"$PATH\" ] && echo path");
+    let mut spec = bench.script(
+        "a",
+        "echo $GREETING $HOSTNAME; pwd; [ -n \"$PATH\" ] && echo path",
+    );
     spec.cwd = Some("/usr".into());
     bench.run(&spec).await;
-    assert_eq!(bench.log(&spec), "stdout F good day a\nstdout F /usr\nstdout F path\n");
+    assert_eq!(
+        bench.log(&spec),
+        "stdout F good day a\nstdout F /usr\nstdout F path\n"
+    );
 }
 
 pub async fn kill_ends_everything_and_returns_when_it_has(tier: Tier) {
     let bench = Bench::new(tier);
-    let spec = bench.script("a", "trap '' TERM; sleep 1000 & (setsid sleep 1000 &) ; echo up; wait");
+    let spec = bench.script(
+        "a",
+        "trap '' TERM; sleep 1000 & (setsid sleep 1000 &) ; echo up; wait",
+    );
     let pid = bench.start_running(&spec).await;
     bench.wait_for_log(&spec, "stdout F up").await;
     bench.runtime.kill(&spec.id).await.expect("it can be ended");
     assert!(!lives(pid));
     let state = bench.state(&spec.id).expect("it is still recorded");
     assert_eq!(exit(&state), (137, Some(9)));
-    bench.runtime.kill(&spec.id).await.expect("a second time changes nothing");
+    bench
+        .runtime
+        .kill(&spec.id)
+        .await
+        .expect("a second time changes nothing");
 }
 
 pub async fn a_program_that_ignores_sigterm_goes_on(tier: Tier) {
     let bench = Bench::new(tier);
-    let spec = bench.script("a", "trap 'echo no' TERM; echo up; while :; do sleep 0.05; done");
+    let spec = bench.script(
+        "a",
+        "trap 'echo no' TERM; echo up; while :; do sleep 0.05; done",
+    );
     let pid = bench.start_running(&spec).await;
     bench.wait_for_log(&spec, "stdout F up").await;
-    bench.runtime.signal(&spec.id, 15).await.expect("a running container takes signals");
+    bench
+        .runtime
+        .signal(&spec.id, 15)
+        .await
+        .expect("a running container takes signals");
     bench.wait_for_log(&spec, "stdout F no").await;
     assert!(lives(pid));
     bench.runtime.kill(&spec.id).await.expect("it can be ended");
@@ -100,11 +146,19 @@ pub async fn what_forked_itself_away_ends_with_the_container(tier: Tier) {
     let last = std::fs::read(&beat).expect("it has beaten");
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     assert_eq!(std::fs::read(&beat).expect("it has beaten"), last);
-    bench.runtime.release(&bench.uid("a")).await.expect("nothing holds the pod");
+    bench
+        .runtime
+        .release(&bench.uid("a"))
+        .await
+        .expect("nothing holds the pod");
 }
 
 /// Gives the container its volume, by path or by variable.
-fn place(spec: &mut stead_node::runtime::ContainerSpec, bench: &Bench, volume: stead_node::runtime::Mount) {
+fn place(
+    spec: &mut stead_node::runtime::ContainerSpec,
+    bench: &Bench,
+    volume: stead_node::runtime::Mount,
+) {
     let place = match bench.tier {
         Tier::Processes => volume.source.to_string_lossy().into_owned(),
         Tier::Rootless | Tier::Containers => volume.target.to_string_lossy().into_owned(),
@@ -115,7 +169,10 @@ fn place(spec: &mut stead_node::runtime::ContainerSpec, bench: &Bench, volume: s
 
 pub async fn a_daemon_that_died_finds_its_containers(tier: Tier) {
     let mut bench = Bench::new(tier);
-    let spec = bench.script("a", "i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done");
+    let spec = bench.script(
+        "a",
+        "i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done",
+    );
     let pid = bench.start_running(&spec).await;
     let place = bench.prepare("a").await;
     bench.wait_for_log(&spec, "stdout F 3").await;
@@ -130,9 +187,18 @@ pub async fn a_daemon_that_died_finds_its_containers(tier: Tier) {
     let numbers: Vec<usize> = bench
         .log(&spec)
         .lines()
-        .map(|line| line.rsplit_once(' ').expect("words").1.parse().expect("a number"))
+        .map(|line| {
+            line.rsplit_once(' ')
+                .expect("words")
+                .1
+                .parse()
+                .expect("a number")
+        })
         .collect();
-    assert!(numbers.iter().copied().eq(0..numbers.len()), "a line was lost");
+    assert!(
+        numbers.iter().copied().eq(0..numbers.len()),
+        "a line was lost"
+    );
 }
 
 pub async fn an_end_while_no_daemon_lived_is_found(tier: Tier) {
@@ -155,14 +221,28 @@ pub async fn a_killed_shim_takes_its_container_along(tier: Tier) {
     );
     place(&mut spec, &bench, volume);
     let pid = bench.start_running(&spec).await;
-    eventually("it beats", || std::fs::read(&beat).is_ok_and(|text| !text.is_empty())).await;
+    eventually("it beats", || {
+        std::fs::read(&beat).is_ok_and(|text| !text.is_empty())
+    })
+    .await;
     kill(bench.shim_pid(&spec.id), Signal::KILL);
-    assert_eq!(exit(&bench.wait(&spec.id, super::is_over).await), (137, Some(9)));
+    assert_eq!(
+        exit(&bench.wait(&spec.id, super::is_over).await),
+        (137, Some(9))
+    );
     assert!(!lives(pid));
     let last = std::fs::read(&beat).expect("it has beaten");
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    assert_eq!(std::fs::read(&beat).expect("it has beaten"), last, "something still beats");
-    bench.runtime.release(&bench.uid("a")).await.expect("nothing holds the pod");
+    assert_eq!(
+        std::fs::read(&beat).expect("it has beaten"),
+        last,
+        "something still beats"
+    );
+    bench
+        .runtime
+        .release(&bench.uid("a"))
+        .await
+        .expect("nothing holds the pod");
 }
 
 pub async fn a_shim_killed_while_no_daemon_lived_is_settled(tier: Tier) {
@@ -173,7 +253,10 @@ pub async fn a_shim_killed_while_no_daemon_lived_is_settled(tier: Tier) {
     bench.restart();
     kill(shim, Signal::KILL);
     bench.restart();
-    assert_eq!(exit(&bench.wait(&spec.id, super::is_over).await), (137, Some(9)));
+    assert_eq!(
+        exit(&bench.wait(&spec.id, super::is_over).await),
+        (137, Some(9))
+    );
     assert!(!lives(pid));
 }
 
@@ -182,16 +265,29 @@ pub async fn a_pod_is_not_released_while_it_lives(tier: Tier) {
     let spec = bench.script("a", "sleep 1000");
     bench.start_running(&spec).await;
     match bench.runtime.release(&bench.uid("a")).await {
-        Err(RuntimeError::StillHeld { uid, pids }) => assert!(uid == bench.uid("a") && !pids.is_empty()),
+        Err(RuntimeError::StillHeld { uid, pids }) => {
+            assert!(uid == bench.uid("a") && !pids.is_empty())
+        }
         other => panic!("it must be refused: {other:?}"),
     }
     assert!(bench.runtime.forget(&spec.id).await.is_err());
     bench.runtime.kill(&spec.id).await.expect("it can be ended");
-    bench.runtime.release(&bench.uid("a")).await.expect("nothing holds the pod");
+    bench
+        .runtime
+        .release(&bench.uid("a"))
+        .await
+        .expect("nothing holds the pod");
     assert_eq!(bench.runtime.pods().expect("records").len(), 0);
     assert_eq!(bench.state(&spec.id), None);
-    assert!(spec.log_path.exists(), "a log is not the runtime's to remove");
-    bench.runtime.release(&bench.uid("a")).await.expect("a second time changes nothing");
+    assert!(
+        spec.log_path.exists(),
+        "a log is not the runtime's to remove"
+    );
+    bench
+        .runtime
+        .release(&bench.uid("a"))
+        .await
+        .expect("a second time changes nothing");
 }
 
 pub async fn the_same_start_twice_is_one_start(tier: Tier) {
@@ -199,23 +295,47 @@ pub async fn the_same_start_twice_is_one_start(tier: Tier) {
     let spec = bench.script("a", "echo up; sleep 1000");
     let pid = bench.start_running(&spec).await;
     bench.wait_for_log(&spec, "stdout F up").await;
-    bench.runtime.start(&spec).await.expect("it is held already");
+    bench
+        .runtime
+        .start(&spec)
+        .await
+        .expect("it is held already");
     assert!(lives(pid));
     bench.runtime.kill(&spec.id).await.expect("it can be ended");
-    bench.runtime.start(&spec).await.expect("it was held already");
+    bench
+        .runtime
+        .start(&spec)
+        .await
+        .expect("it was held already");
     assert_eq!(bench.log(&spec), "stdout F up\n");
 }
 
 pub async fn a_command_that_is_none_fails_to_start(tier: Tier) {
     let bench = Bench::new(tier);
     for (uid, command, want) in [
-        ("a", "no-such-command", "exec: \"no-such-command\": executable file not found in $PATH"),
-        ("b", "/nope", "exec: \"/nope\": stat /nope: no such file or directory"),
+        (
+            "a",
+            "no-such-command",
+            "exec: \"no-such-command\": executable file not found in $PATH",
+        ),
+        (
+            "b",
+            "/nope",
+            "exec: \"/nope\": stat /nope: no such file or directory",
+        ),
         ("c", "/usr", "exec: \"/usr\": is a directory"),
-        ("d", "/etc/passwd", "exec: \"/etc/passwd\": permission denied"),
+        (
+            "d",
+            "/etc/passwd",
+            "exec: \"/etc/passwd\": permission denied",
+        ),
     ] {
         match bench.run(&bench.command(uid, &[command])).await {
-            ContainerState::Failed { reason, message, code } => {
+            ContainerState::Failed {
+                reason,
+                message,
+                code,
+            } => {
                 assert_eq!((reason.as_str(), code), ("StartError", 128));
                 assert!(message.ends_with(want), "{message}");
             }
@@ -234,7 +354,10 @@ pub async fn a_machine_that_was_started_anew_has_no_containers(tier: Tier) {
         &mut bench.runtime,
         stead_node::runtime::open(tier, options).expect("the tier opens"),
     );
-    assert_eq!(exit(&bench.wait(&spec.id, super::is_over).await), (137, Some(9)));
+    assert_eq!(
+        exit(&bench.wait(&spec.id, super::is_over).await),
+        (137, Some(9))
+    );
     // In truth it is the same boot: what was taken for gone is ended by the runtime that knows better.
     kill(bench.shim_pid(&spec.id), Signal::TERM);
     before.kill(&spec.id).await.expect("it can be ended");
@@ -249,6 +372,10 @@ pub async fn each_pod_has_an_address_for_life(tier: Tier) {
     assert_eq!(bench.prepare("one").await, one);
     assert_eq!(bench.runtime.pods().expect("records").len(), 2);
     for uid in ["one", "two"] {
-        bench.runtime.release(&bench.uid(uid)).await.expect("nothing holds the pod");
+        bench
+            .runtime
+            .release(&bench.uid(uid))
+            .await
+            .expect("nothing holds the pod");
     }
 }

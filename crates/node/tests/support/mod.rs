@@ -45,7 +45,10 @@ impl Bench {
     /// The UID of pod `name` here: no two folders may have the same UID, as no two pods of the world have.
     pub fn uid(&self, name: &str) -> String {
         let folder = self.path().file_name().expect("a named folder");
-        format!("{name}-{}", folder.to_string_lossy().trim_start_matches(".tmp"))
+        format!(
+            "{name}-{}",
+            folder.to_string_lossy().trim_start_matches(".tmp")
+        )
     }
 
     pub async fn prepare(&self, name: &str) -> PodPlace {
@@ -128,7 +131,10 @@ impl Bench {
     /// Starts and waits until the first process runs; its PID.
     pub async fn start_running(&self, spec: &ContainerSpec) -> u32 {
         self.start(spec).await;
-        match self.wait(&spec.id, |state| *state != ContainerState::Created).await {
+        match self
+            .wait(&spec.id, |state| *state != ContainerState::Created)
+            .await
+        {
             ContainerState::Running { pid, .. } => pid,
             other => panic!("the container does not run: {other:?}"),
         }
@@ -208,7 +214,10 @@ impl Drop for Bench {
                     .path()
                     .join("node/containers")
                     .join(&record.id.pod_uid)
-                    .join(format!("{}.{}/shim.json", record.id.container, record.id.attempt));
+                    .join(format!(
+                        "{}.{}/shim.json",
+                        record.id.container, record.id.attempt
+                    ));
                 if path.exists() {
                     kill(self.shim_pid(&record.id), rustix::process::Signal::TERM);
                 }
@@ -254,7 +263,9 @@ pub fn exit(state: &ContainerState) -> (i32, Option<i32>) {
 }
 
 pub fn kill(pid: u32, signal: rustix::process::Signal) {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
     // Gone already is as good.
     let _ = rustix::process::kill_process(pid.expect("a pid"), signal);
 }

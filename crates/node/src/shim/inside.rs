@@ -1,0 +1,63 @@
+//! Mounting things at places inside a root that a container's own files may have filled with links.
+//!
+//! A place is opened with the root as the end of every way out (`RESOLVE_IN_ROOT`), made where it is missing, and
+//! mounted on by its descriptor: what a link says in between does not matter.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+
+use super::mounts;
+
+/// Shows `source` at `target` below `root`; the place is made where it is missing and can be made.
+pub(super) fn bind(root: &Path, source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
+    let is_dir = std::fs::metadata(source)?.is_dir();
+    let place = place(&File::open(root)?.into(), target, is_dir)?;
+    mounts::bind(source, &by_descriptor(&place), false)?;
+    if read_only {
+        // Opened anew: the descriptor is of what is below the mount.
+        let mounted = self::place(&File::open(root)?.into(), target, is_dir)?;
+        crate::sys::set_read_only(&by_descriptor(&mounted))?;
+    }
+    Ok(())
+}
+
+/// Opens a place below `root`, made where it is missing.
+fn place(root: &OwnedFd, target: &Path, is_dir: bool) -> io::Result<OwnedFd> {
+    match open(root, target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        other => return other,
+    }
+    let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    };
+    let parent = place(root, parent, true)?;
+    if is_dir {
+        mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
+    } else {
+        openat(
+            &parent,
+            name,
+            OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::from_raw_mode(0o644),
+        )?;
+    }
+    open(root, target)
+}
+
+fn open(root: &OwnedFd, target: &Path) -> io::Result<OwnedFd> {
+    Ok(openat2(
+        root.as_fd(),
+        target,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT,
+    )?)
+}
+
+fn by_descriptor(fd: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}

@@ -1,0 +1,382 @@
+//! A container's root folder made of the machine's own file system: read-only below, a private layer above.
+//!
+//! The root is a folder of the container. Each folder at the machine's `/` appears in it as an overlay of its own,
+//! for a user namespace may not use `/` itself, with other file systems mounted on it, as a layer. A folder with
+//! mounts below it is made anew, entry by entry, until nothing is mounted below. What the kernel makes up (`/proc`,
+//! `/sys`, `/dev`) is left out, `/tmp`, `/run` and `/var/tmp` start empty, and Stead's own data folder is covered.
+//!
+//! An overlay may not have its upper layer inside its lower one. Where the data folder lies below, the lower layer is
+//! first made an overlay without an upper one: another file system, in the kernel's eyes.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::mount::MountFlags;
+
+use super::mounts::{self, MountPoint, Overlay};
+
+/// Left empty: made by the kernel, or mounted by whoever uses this root.
+const MADE_BY_KERNEL: [&str; 3] = ["/dev", "/proc", "/sys"];
+/// Start empty in every container, as they do in an image.
+const FRESH: [(&str, u32); 3] = [("/run", 0o755), ("/tmp", 0o1777), ("/var/tmp", 0o1777)];
+/// As many links as the kernel would follow.
+const MOST_LINKS: usize = 40;
+
+/// How to make the root.
+pub(super) struct HostRoot<'a> {
+    /// The container's private files: `root`, `upper`, `work`, `fresh` and `stage` are made in it.
+    pub(super) layer: &'a Path,
+    /// Folders that are not to be seen.
+    pub(super) hidden: &'a [PathBuf],
+    /// Places that something will be mounted on.
+    pub(super) targets: &'a [Target],
+    /// Whether this is in a user namespace.
+    pub(super) unprivileged: bool,
+    /// Whether the private layer is left out.
+    pub(super) read_only: bool,
+}
+
+/// A place inside the container that something will be mounted on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Target {
+    pub(super) path: PathBuf,
+    pub(super) is_dir: bool,
+}
+
+impl HostRoot<'_> {
+    /// Makes it, in the mount namespace of the caller; the folder to change into.
+    pub(super) fn make(&self) -> io::Result<PathBuf> {
+        let root = self.layer.join("root");
+        for folder in ["root", "upper", "work", "fresh", "stage"] {
+            make_dir(&self.layer.join(folder), 0o755)?;
+        }
+        mounts::bind_onto_itself(&root)?;
+        let mut maker = Maker {
+            how: self,
+            // Taken before anything is mounted by us.
+            points: mounts::mount_points()?,
+            missing: self.missing()?,
+            root: root.clone(),
+            overlays: 0,
+            staged: false,
+        };
+        maker.fill(Path::new("/"))?;
+        for (path, mode) in FRESH {
+            maker.refresh(Path::new(path), mode)?;
+        }
+        for hidden in self.hidden {
+            maker.cover(hidden)?;
+        }
+        Ok(root)
+    }
+
+    /// The mount points that the machine does not have, resolved as the container will see them.
+    fn missing(&self) -> io::Result<BTreeSet<Target>> {
+        let mut missing = BTreeSet::new();
+        for target in self.targets {
+            let path = resolve(&target.path)?;
+            if is_fresh(&path) || !exists(&path) {
+                missing.insert(Target {
+                    path,
+                    is_dir: target.is_dir,
+                });
+            }
+        }
+        Ok(missing)
+    }
+}
+
+struct Maker<'a> {
+    how: &'a HostRoot<'a>,
+    points: Vec<MountPoint>,
+    missing: BTreeSet<Target>,
+    root: PathBuf,
+    overlays: u32,
+    staged: bool,
+}
+
+impl Maker<'_> {
+    /// Makes the entries of a folder of the machine, one by one.
+    fn fill(&mut self, source: &Path) -> io::Result<()> {
+        // What cannot be read by this user is empty to it.
+        for entry in fs::read_dir(source).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let target = self.inside(&path);
+            let kind = entry.file_type()?;
+            if kind.is_symlink() {
+                symlink(fs::read_link(&path)?, &target)?;
+            } else if kind.is_dir() {
+                make_dir(&target, mode_of(&path)?)?;
+                self.place(&path, &target)?;
+            } else if kind.is_file() {
+                fs::write(&target, b"")?;
+                // A file that cannot be shown is an empty one to this user.
+                let _ = mounts::bind(&path, &target, true);
+            }
+        }
+        self.make_missing(source, &self.inside(source))
+    }
+
+    /// Shows one folder of the machine at its place.
+    fn place(&mut self, source: &Path, target: &Path) -> io::Result<()> {
+        if self.is_left_out(source) {
+            return Ok(());
+        }
+        if self.has_mounts_below(source) {
+            return self.fill(source);
+        }
+        let slot = self.overlays.to_string();
+        self.overlays += 1;
+        let upper = self.how.layer.join("upper").join(&slot);
+        let work = self.how.layer.join("work").join(&slot);
+        make_dir(&upper, mode_of(source)?)?;
+        make_dir(&work, 0o700)?;
+        self.make_missing_above(source, &upper)?;
+        let lower = self.lower(source)?;
+        let overlay = Overlay {
+            lower: &[&lower],
+            upper: Some((&upper, &work)),
+            unprivileged: self.how.unprivileged,
+        };
+        match overlay.mount(target) {
+            Ok(()) if self.how.read_only => crate::sys::set_read_only(target),
+            Ok(()) => Ok(()),
+            // A folder that this user may not use as a layer is shown as it is.
+            Err(_) => mounts::bind(source, target, true).or(Ok(())),
+        }
+    }
+
+    fn is_left_out(&self, source: &Path) -> bool {
+        MADE_BY_KERNEL.iter().any(|path| Path::new(path) == source)
+            || is_fresh_root(source)
+            || self.how.hidden.iter().any(|hidden| hidden == source)
+            || self
+                .points
+                .iter()
+                .rev()
+                .find(|point| point.path == source)
+                .is_some_and(|point| !point.holds_files())
+    }
+
+    fn has_mounts_below(&self, source: &Path) -> bool {
+        self.points
+            .iter()
+            .any(|point| point.path != source && point.path.starts_with(source))
+    }
+
+    /// The lower layer for this folder: itself, or another file system with the same content.
+    fn lower(&mut self, source: &Path) -> io::Result<PathBuf> {
+        if !self.how.layer.starts_with(source) {
+            return Ok(source.to_owned());
+        }
+        let stage = self.how.layer.join("stage");
+        if !self.staged {
+            mounts::make_up("tmpfs", &stage, MountFlags::empty(), "mode=700")?;
+            self.staged = true;
+        }
+        let empty = stage.join("empty");
+        let lower = stage.join(format!("lower{}", self.overlays));
+        make_dir(&empty, 0o700)?;
+        make_dir(&lower, 0o700)?;
+        Overlay {
+            lower: &[source, &empty],
+            upper: None,
+            unprivileged: self.how.unprivileged,
+        }
+        .mount(&lower)?;
+        Ok(lower)
+    }
+
+    /// Makes the missing mount points directly below a folder that is ours.
+    fn make_missing(&self, source: &Path, target: &Path) -> io::Result<()> {
+        for missing in &self.missing {
+            let Ok(rest) = missing.path.strip_prefix(source) else {
+                continue;
+            };
+            // Below an entry that exists it is made where that entry is shown.
+            let first: PathBuf = rest.components().take(1).collect();
+            if !exists(&source.join(&first)) {
+                make_target(target, rest, missing.is_dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the missing mount points below a folder in its private layer, before the overlay is mounted. Folders
+    /// on the way that the machine has keep their modes; they are the container's then.
+    fn make_missing_above(&self, source: &Path, upper: &Path) -> io::Result<()> {
+        for missing in &self.missing {
+            let Ok(rest) = missing.path.strip_prefix(source) else {
+                continue;
+            };
+            if is_fresh(&missing.path) {
+                continue;
+            }
+            let mut below = source.to_owned();
+            let mut above = upper.to_owned();
+            let parents = rest.parent().unwrap_or(Path::new(""));
+            for name in parents.components() {
+                below.push(name);
+                above.push(name);
+                make_dir(&above, mode_of(&below).unwrap_or(0o755))?;
+            }
+            make_target(upper, rest, missing.is_dir)?;
+        }
+        Ok(())
+    }
+
+    /// Puts an empty folder of the container over this one.
+    fn refresh(&self, path: &Path, mode: u32) -> io::Result<()> {
+        let target = self.inside(path);
+        if !target.is_dir() {
+            return Ok(());
+        }
+        let name: OsString = path.components().skip(1).map(|part| part.as_os_str()).fold(
+            OsString::new(),
+            |mut all, part| {
+                if !all.is_empty() {
+                    all.push("-");
+                }
+                all.push(part);
+                all
+            },
+        );
+        let fresh = self.how.layer.join("fresh").join(name);
+        make_dir(&fresh, mode)?;
+        for missing in &self.missing {
+            if let Ok(rest) = missing.path.strip_prefix(path)
+                && !rest.as_os_str().is_empty()
+            {
+                make_target(&fresh, rest, missing.is_dir)?;
+            }
+        }
+        mounts::bind(&fresh, &target, self.how.read_only)
+    }
+
+    /// Covers a folder, where it can be seen at all, with an empty one.
+    fn cover(&self, path: &Path) -> io::Result<()> {
+        let target = self.inside(path);
+        if !target.is_dir() {
+            return Ok(());
+        }
+        let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
+        mounts::make_up("tmpfs", &target, flags, "mode=000,size=4k")?;
+        crate::sys::set_read_only(&target)
+    }
+
+    fn inside(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+}
+
+/// Where a path leads on the machine, links followed; what starts empty in a container is not looked into.
+pub(super) fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let mut todo: Vec<OsString> = names(path);
+    let mut done = PathBuf::from("/");
+    let mut links = 0;
+    while let Some(name) = todo.pop() {
+        if name == ".." {
+            done.pop();
+            continue;
+        }
+        let next = done.join(&name);
+        if is_fresh(&done) {
+            done = next;
+            continue;
+        }
+        match fs::read_link(&next) {
+            Ok(link) => {
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(io::Error::from(rustix::io::Errno::LOOP));
+                }
+                if link.is_absolute() {
+                    done = PathBuf::from("/");
+                }
+                todo.extend(names(&link));
+            }
+            Err(_) => done = next,
+        }
+    }
+    Ok(done)
+}
+
+/// The names of a path, last first; `..` stays.
+fn names(path: &Path) -> Vec<OsString> {
+    path.components()
+        .rev()
+        .filter_map(|part| match part {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some(OsString::from("..")),
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => None,
+        })
+        .collect()
+}
+
+fn is_fresh(path: &Path) -> bool {
+    FRESH.iter().any(|(fresh, _)| path.starts_with(fresh))
+}
+
+fn is_fresh_root(path: &Path) -> bool {
+    FRESH.iter().any(|(fresh, _)| Path::new(fresh) == path)
+}
+
+fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+fn mode_of(path: &Path) -> io::Result<u32> {
+    Ok(fs::symlink_metadata(path)?.mode() & 0o7777)
+}
+
+/// Makes a folder with exactly this mode; one that exists is left as it is.
+fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(mode)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes a mount point below a folder of ours.
+fn make_target(below: &Path, rest: &Path, is_dir: bool) -> io::Result<()> {
+    let path = below.join(rest);
+    if is_dir {
+        return fs::create_dir_all(path);
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    if !exists(&path) {
+        fs::write(path, b"")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_followed_through_links_but_never_into_what_starts_empty() {
+        let folder = tempfile::tempdir_in("/usr/local")
+            .or_else(|_| tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")));
+        let folder = folder.expect("a folder outside /tmp");
+        let base = folder.path().canonicalize().expect("a real path");
+        symlink("/run", base.join("var-run")).expect("a link");
+        symlink("b/../c", base.join("a")).expect("a link");
+        symlink("loop", base.join("loop")).expect("a link");
+        for (path, want) in [
+            ("var-run/secrets/x", PathBuf::from("/run/secrets/x")),
+            ("a/d", base.join("c/d")),
+            ("none/x", base.join("none/x")),
+        ] {
+            assert_eq!(resolve(&base.join(path)).expect("a path"), want);
+        }
+        assert!(resolve(&base.join("loop")).is_err());
+    }
+}
