@@ -1,6 +1,7 @@
 //! The project's own tools: one module a command, dispatched by its name.
 
 mod bench;
+mod conversations;
 mod decisions;
 mod figures;
 mod schema;
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
     match command {
         "bench" => bench::run(rest),
         "decisions" => decisions::run(rest),
+        "conversations" => conversations::run(rest),
         "figures" => figures::run(rest),
         "schema" => schema::run(rest),
         _ => {

@@ -16,6 +16,20 @@ use crate::status::Status;
 use crate::store::{Stored, table_of};
 use crate::update::{admitted, check_place};
 
+/// The Scale is no resource of its own, only a view of others.
+static SCALE: Kind = Kind {
+    group: "autoscaling",
+    version: "v1",
+    kind: "Scale",
+    plural: "scale",
+    singular: "scale",
+    namespaced: true,
+    short_names: &[],
+    categories: &[],
+    verbs: &[],
+    subresources: &[],
+};
+
 /// Reads, replaces or patches the Scale of an object.
 pub(crate) fn scale(scene: &mut Scene<'_>) -> Result<Outcome, Status> {
     let asked = scene.asked;
@@ -27,23 +41,18 @@ pub(crate) fn scale(scene: &mut Scene<'_>) -> Result<Outcome, Status> {
         .ok_or_else(|| Status::not_found(kind.group, kind.plural, &target.name))?;
     let owner = stored.value();
     let old = of(&owner);
-    let scale_kind = stead_schema::kind("autoscaling/v1", "Scale").or_else(scale_fallback).ok_or_else(|| Status::internal("the schema has no Scale"))?;
     let new = match asked.verb {
         Verb::Get => return Ok(respond(scene, &old, Vec::new())),
         Verb::Update => {
-            let new = typed(scene, scale_kind, &asked.body)?;
+            let new = typed(scene, &SCALE, &asked.body)?;
             check_place(&new, kind, &target.namespace, &target.name)?;
             new
         }
         Verb::Patch if asked.patch == Some(PatchType::Apply) => return crate::apply::apply(scene),
-        Verb::Patch => patched(scene, scale_kind, &old)?,
+        Verb::Patch => patched(scene, &SCALE, &old)?,
         Verb::List | Verb::Watch | Verb::Create | Verb::Delete | Verb::DeleteCollection | Verb::Connect => return Err(Status::method_not_allowed()),
     };
     replace(scene, kind, &stored, owner, &new)
-}
-
-fn scale_fallback() -> Option<&'static Kind> {
-    None
 }
 
 fn replace(scene: &mut Scene<'_>, kind: &'static Kind, stored: &Arc<Stored>, mut owner: Value, scale: &Value) -> Result<Outcome, Status> {
@@ -56,18 +65,11 @@ fn replace(scene: &mut Scene<'_>, kind: &'static Kind, stored: &Arc<Stored>, mut
     if !uid.is_empty() && uid != object::meta(&owner, "uid") {
         return Err(Status::conflict(kind.group, kind.plural, &name, &format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object::meta(&owner, "uid"))));
     }
-    admit::scale(scale).map_err(|refusal| scale_refused(&name, refusal))?;
+    admit::scale(scale).map_err(|refusal| refused(&SCALE, &name, refusal))?;
     owner["spec"]["replicas"] = scale["spec"]["replicas"].as_i64().unwrap_or(0).into();
     let replaced = admitted(scene, stored, owner, "", "scale")?;
     let changes = replaced.change.into_iter().collect();
     Ok(respond(scene, &of(&replaced.object), changes))
-}
-
-fn scale_refused(name: &str, refusal: admit::Refusal) -> Status {
-    match stead_schema::kind("autoscaling/v1", "Scale").or_else(scale_fallback) {
-        Some(kind) => refused(kind, name, refusal),
-        None => Status::internal("the schema has no Scale"),
-    }
 }
 
 fn respond(scene: &Scene<'_>, scale: &Value, changes: Vec<crate::store::Change>) -> Outcome {
