@@ -1,1 +1,21 @@
 //! The one-machine cluster: composes API server, controller and node, with the few small controllers a cluster needs. Each of those meets the rest only through the API.
+
+mod bind;
+mod bootstrap;
+mod claims;
+mod cluster;
+mod collect;
+mod controllers;
+mod disruption;
+mod endpoints;
+mod informer;
+mod metadata;
+mod namespaces;
+mod outcome;
+mod quantity;
+mod stop;
+
+pub use cluster::{About, Cluster, Options, StartError};
+pub use controllers::Controllers;
+pub use informer::Clients;
+pub use stop::{StopEvent, StopWhat};

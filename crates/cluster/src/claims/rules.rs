@@ -1,0 +1,324 @@
+//! What a claim and a volume mean to each other: which volume suits, what the new one looks like, what is already done. Pure.
+
+use serde_json::{Map, Value, json};
+use stead_controller::resource::{Key, Resource, list, text, uid};
+
+use crate::quantity::millis;
+
+/// The provisioner and CSI driver of this cluster: a folder on the machine.
+pub(crate) const PROVISIONER: &str = "stead.dev/volume";
+/// Kept on a volume until the node has removed its data.
+pub(crate) const VOLUME_FINALIZER: &str = "stead.dev/volume";
+/// Kept on a claim while a pod uses it.
+pub(crate) const CLAIM_PROTECTION: &str = "kubernetes.io/pvc-protection";
+/// Kept on a volume while a claim is bound to it.
+pub(crate) const VOLUME_PROTECTION: &str = "kubernetes.io/pv-protection";
+
+const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
+const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
+const STORAGE_PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
+const BETA_STORAGE_PROVISIONER: &str = "volume.beta.kubernetes.io/storage-provisioner";
+
+/// An annotation; empty when there is none.
+pub(crate) fn annotation<'a>(object: &'a Value, name: &str) -> &'a str {
+    object
+        .pointer("/metadata/annotations")
+        .and_then(|own| own.get(name))
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// Whether a claim was once bound completely.
+pub(crate) fn was_bound(claim: &Value) -> bool {
+    !annotation(claim, BIND_COMPLETED).is_empty()
+}
+
+/// The claim that a volume is bound to or kept for.
+pub(crate) fn claim_of(volume: &Value) -> Option<Key> {
+    let reference = volume
+        .pointer("/spec/claimRef")
+        .filter(|reference| !reference.is_null())?;
+    Some(Key::new(
+        text(reference, "/namespace"),
+        text(reference, "/name"),
+    ))
+}
+
+/// Whether a volume is kept for this very claim: by UID, or by name when nobody has filled in the UID yet.
+pub(crate) fn is_for(volume: &Value, claim: &Value) -> bool {
+    let by_uid = text(volume, "/spec/claimRef/uid");
+    claim_of(volume) == Some(Key::of(claim)) && (by_uid.is_empty() || by_uid == uid(claim))
+}
+
+/// The volume that suits a claim best: one kept for it, else the smallest free one that is large enough.
+pub(crate) fn best_match<'a>(
+    claim: &Value,
+    volumes: impl Iterator<Item = &'a Value>,
+) -> Option<&'a Value> {
+    let mut suiting: Vec<&Value> = volumes.filter(|volume| suits(claim, volume)).collect();
+    suiting.sort_by_key(|volume| {
+        (
+            claim_of(volume).is_none(),
+            capacity(volume),
+            text(volume, "/metadata/name").to_owned(),
+        )
+    });
+    suiting.first().copied()
+}
+
+fn suits(claim: &Value, volume: &Value) -> bool {
+    let free = claim_of(volume).is_none() || is_for(volume, claim);
+    let modes = list(volume, "/spec/accessModes");
+    free && volume.pointer("/metadata/deletionTimestamp").is_none()
+        && text(claim, "/spec/storageClassName") == text(volume, "/spec/storageClassName")
+        && mode(claim) == mode(volume)
+        && list(claim, "/spec/accessModes")
+            .iter()
+            .all(|asked| modes.contains(asked))
+        && capacity(volume)
+            >= millis(
+                claim
+                    .pointer("/spec/resources/requests/storage")
+                    .unwrap_or(&Value::Null),
+            )
+        && selector_matches(claim.pointer("/spec/selector"), volume)
+}
+
+fn mode(object: &Value) -> &str {
+    let mode = text(object, "/spec/volumeMode");
+    if mode.is_empty() { "Filesystem" } else { mode }
+}
+
+fn capacity(volume: &Value) -> i128 {
+    millis(
+        volume
+            .pointer("/spec/capacity/storage")
+            .unwrap_or(&Value::Null),
+    )
+}
+
+/// Whether an object's labels match a label selector. No selector and an empty one match everything.
+pub(crate) fn selector_matches(selector: Option<&Value>, object: &Value) -> bool {
+    let Some(selector) = selector else {
+        return true;
+    };
+    let label = |key: &str| {
+        object
+            .pointer("/metadata/labels")
+            .and_then(|own| own.get(key))
+            .and_then(Value::as_str)
+    };
+    let wanted = selector
+        .get("matchLabels")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten();
+    let labels = wanted
+        .into_iter()
+        .all(|(key, value)| label(key) == value.as_str());
+    labels
+        && list(selector, "/matchExpressions").iter().all(|rule| {
+            let value = label(text(rule, "/key"));
+            let among =
+                value.is_some_and(|value| list(rule, "/values").iter().any(|one| one == value));
+            match text(rule, "/operator") {
+                "In" => among,
+                "NotIn" => !among,
+                "Exists" => value.is_some(),
+                "DoesNotExist" => value.is_none(),
+                _ => false,
+            }
+        })
+}
+
+/// Why this cluster's provisioner cannot make what the claim asks for.
+pub(crate) fn why_impossible(claim: &Value) -> Option<String> {
+    if mode(claim) == "Block" {
+        return Some(format!(
+            "{PROVISIONER} makes file systems, not block devices: ask for volumeMode Filesystem"
+        ));
+    }
+    if claim
+        .pointer("/spec/dataSource")
+        .is_some_and(|source| !source.is_null())
+    {
+        return Some(format!(
+            "{PROVISIONER} cannot fill a new volume from a data source: leave spec.dataSource out"
+        ));
+    }
+    if claim
+        .pointer("/spec/selector")
+        .is_some_and(|selector| !selector.is_null())
+    {
+        return Some("claim.Spec.Selector is not supported".to_owned());
+    }
+    None
+}
+
+/// The name of the volume that is made for a claim.
+pub(crate) fn new_volume_name(claim: &Value) -> String {
+    format!("pvc-{}", uid(claim))
+}
+
+/// The volume that is made for a claim of a class.
+pub(crate) fn new_volume(claim: &Value, class: &Value) -> Value {
+    let name = new_volume_name(claim);
+    let reclaim = match text(class, "/reclaimPolicy") {
+        "" => "Delete",
+        policy => policy,
+    };
+    let mut spec = json!({
+        "capacity": {"storage": claim.pointer("/spec/resources/requests/storage")},
+        "accessModes": claim.pointer("/spec/accessModes"),
+        "persistentVolumeReclaimPolicy": reclaim,
+        "storageClassName": text(class, "/metadata/name"),
+        "volumeMode": mode(claim),
+        "claimRef": claim_reference(claim),
+        "csi": {"driver": PROVISIONER, "volumeHandle": name},
+    });
+    if let Some(options) = class
+        .get("mountOptions")
+        .filter(|options| !options.is_null())
+    {
+        spec["mountOptions"] = options.clone();
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {
+            "name": name,
+            "annotations": {"pv.kubernetes.io/provisioned-by": PROVISIONER},
+            "finalizers": [VOLUME_PROTECTION, VOLUME_FINALIZER],
+        },
+        "spec": spec,
+    })
+}
+
+fn claim_reference(claim: &Value) -> Value {
+    json!({
+        "apiVersion": Resource::CLAIMS.api_version(),
+        "kind": Resource::CLAIMS.kind,
+        "namespace": text(claim, "/metadata/namespace"),
+        "name": text(claim, "/metadata/name"),
+        "uid": uid(claim),
+        "resourceVersion": text(claim, "/metadata/resourceVersion"),
+    })
+}
+
+/// What must still be merged into a volume so that it is bound to the claim; `None` when nothing.
+pub(crate) fn bind_volume(volume: &Value, claim: &Value) -> Option<Value> {
+    if text(volume, "/spec/claimRef/uid") == uid(claim) {
+        return None;
+    }
+    let mut patch = json!({"spec": {"claimRef": claim_reference(claim)}});
+    if claim_of(volume).is_none() {
+        patch["metadata"] = json!({"annotations": {BOUND_BY_CONTROLLER: "yes"}});
+    }
+    Some(patch)
+}
+
+/// What must still be merged into a claim so that it is bound to the volume; `None` when nothing.
+pub(crate) fn bind_claim(claim: &Value, volume: &Value) -> Option<Value> {
+    let mut annotations = Map::new();
+    let mut wants = |name: &str, value: &str| {
+        if annotation(claim, name).is_empty() {
+            annotations.insert(name.to_owned(), value.into());
+        }
+    };
+    wants(BIND_COMPLETED, "yes");
+    if text(claim, "/spec/volumeName").is_empty() {
+        wants(BOUND_BY_CONTROLLER, "yes");
+    }
+    if text(volume, "/spec/csi/driver") == PROVISIONER {
+        wants(STORAGE_PROVISIONER, PROVISIONER);
+        wants(BETA_STORAGE_PROVISIONER, PROVISIONER);
+    }
+    let mut patch = Map::new();
+    if !annotations.is_empty() {
+        patch.insert(
+            "metadata".to_owned(),
+            json!({"uid": uid(claim), "annotations": annotations}),
+        );
+    }
+    if text(claim, "/spec/volumeName").is_empty() {
+        patch.insert(
+            "spec".to_owned(),
+            json!({"volumeName": text(volume, "/metadata/name")}),
+        );
+    }
+    (!patch.is_empty()).then_some(Value::Object(patch))
+}
+
+/// The status that a bound claim must have and has not; `None` when it has.
+pub(crate) fn bound_status(claim: &Value, volume: &Value) -> Option<Value> {
+    let wanted = json!({
+        "phase": "Bound",
+        "accessModes": volume.pointer("/spec/accessModes"),
+        "capacity": volume.pointer("/spec/capacity"),
+    });
+    let status = claim.get("status");
+    let has = |field: &str| status.and_then(|status| status.get(field)) == wanted.get(field);
+    let done = ["phase", "accessModes", "capacity"].into_iter().all(has);
+    (!done).then_some(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim() -> Value {
+        json!({"metadata": {"namespace": "d", "name": "data-web-0", "uid": "c1"},
+            "spec": {"storageClassName": "standard", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}})
+    }
+
+    fn volume(name: &str, size: &str, claim_ref: &Value) -> Value {
+        json!({"metadata": {"name": name}, "spec": {"storageClassName": "standard", "accessModes": ["ReadWriteOnce", "ReadOnlyMany"],
+            "capacity": {"storage": size}, "claimRef": claim_ref}})
+    }
+
+    #[test]
+    fn the_smallest_volume_that_is_large_enough_suits_best() {
+        let volumes = [
+            volume("a", "5Gi", &Value::Null),
+            volume("b", "2Gi", &Value::Null),
+            volume("c", "512Mi", &Value::Null),
+        ];
+        let best = best_match(&claim(), volumes.iter()).expect("two suit");
+        assert_eq!(text(best, "/metadata/name"), "b");
+    }
+
+    #[test]
+    fn a_volume_kept_for_the_claim_comes_before_all_others_and_one_kept_for_another_never() {
+        let other = json!({"namespace": "d", "name": "data-web-1"});
+        let own = json!({"namespace": "d", "name": "data-web-0"});
+        let old =
+            json!({"namespace": "d", "name": "data-web-0", "uid": "an earlier one of that name"});
+        let volumes = [
+            volume("a", "2Gi", &other),
+            volume("b", "9Gi", &own),
+            volume("c", "1Gi", &Value::Null),
+            volume("d", "1Gi", &old),
+        ];
+        let best = best_match(&claim(), volumes.iter()).expect("two suit");
+        assert_eq!(text(best, "/metadata/name"), "b");
+        assert!(
+            best_match(&claim(), [volume("d", "1Gi", &old)].iter()).is_none(),
+            "another claim's data"
+        );
+    }
+
+    #[test]
+    fn binding_stops_writing_once_all_is_written() {
+        let class = json!({"metadata": {"name": "standard"}});
+        let volume = new_volume(&claim(), &class);
+        assert_eq!(bind_volume(&volume, &claim()), None, "made bound");
+        let patch = bind_claim(&claim(), &volume).expect("not bound yet");
+        let mut bound = claim();
+        bound["metadata"]["annotations"] = patch["metadata"]["annotations"].clone();
+        bound["spec"]["volumeName"] = patch["spec"]["volumeName"].clone();
+        bound["status"] = bound_status(&bound, &volume).expect("no status yet");
+        assert_eq!(bind_claim(&bound, &volume), None);
+        assert_eq!(bound_status(&bound, &volume), None);
+        assert!(was_bound(&bound));
+    }
+}
