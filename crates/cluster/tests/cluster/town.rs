@@ -10,7 +10,9 @@ use stead_cluster::Controllers;
 use stead_controller::call::{CallError, Method, Request, call};
 use stead_controller::queue::{Outcome, Queue};
 use stead_controller::reflect::{Delta, Part, reflect};
-use stead_controller::resource::{Key, Resource, has_finalizer, is_terminating, list, text, uid};
+use stead_controller::resource::{
+    Key, Resource, has_finalizer, is_terminating, list, resource_version, text, uid,
+};
 use tokio::sync::watch;
 
 /// Longest wait for anything; only a failing test waits that long.
@@ -143,6 +145,31 @@ impl Town {
         call(&self.client, request)
             .await
             .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Merges into the status of an object.
+    pub(crate) async fn status(&self, resource: &Resource, key: &str, status: Value) {
+        let patch = json!({ "status": status });
+        let request = Request::patch(Method::MergePatch, resource, &key_of(key), patch);
+        call(&self.client, request.on("status"))
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Waits until two lists a while apart are of the same version; gives that version. Nothing tells of nothing.
+    pub(crate) async fn settle(&self) -> u64 {
+        let mut last = None;
+        loop {
+            let all = call(&self.client, Request::list(&Resource::EVENTS, None))
+                .await
+                .expect("a list");
+            let version = resource_version(&all);
+            if version.is_some() && version == last {
+                return version.unwrap_or_default();
+            }
+            last = version;
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
     }
 
     /// Deletes an object with a propagation policy.
