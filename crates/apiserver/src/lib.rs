@@ -4,7 +4,6 @@
 //! Round it: one writer thread that commits batches durably before it publishes and answers, a store that readers
 //! share, rings of recent events for watches, and a shell for HTTP.
 
-#[path = "admit_thin.rs"]
 mod admit;
 mod alone;
 mod apply;

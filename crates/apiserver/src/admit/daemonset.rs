@@ -1,0 +1,57 @@
+//! DaemonSets: one pod a node of a template that the selector finds.
+
+use serde_json::{Value, json};
+
+use super::cause::{Causes, Path};
+use super::read::{dig, get, text};
+use super::strategy::{Generation, Strategy};
+use super::workload::{self, Template};
+use super::pod_warnings;
+
+pub(crate) const RULES: Strategy = Strategy {
+    first_status: |_| json!({"currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0}),
+    check,
+    check_update: |old, new, wrong| {
+        check(new, wrong);
+        wrong.immutable(&Path::root("spec").field("selector"), dig(old, &["spec", "selector"]), dig(new, &["spec", "selector"]));
+    },
+    warnings: |object| pod_warnings::of_template(dig(object, &["spec", "template"]), &Path::root("spec").field("template")),
+    generation: Generation::Spec,
+    ..Strategy::PLAIN
+};
+
+const TEMPLATE: Template<'static> = Template { workload: "DaemonSet", restart_policies: &["Always"] };
+
+fn check(set: &Value, wrong: &mut Causes) {
+    let (spec, at) = (get(set, "spec"), Path::root("spec"));
+    workload::selector(spec, "daemonset", &at, wrong);
+    workload::template(spec, &TEMPLATE, &at, wrong);
+    workload::non_negative(spec, &["minReadySeconds", "templateGeneration", "revisionHistoryLimit"], &at, wrong);
+    let strategy = get(spec, "updateStrategy");
+    let at = at.field("updateStrategy");
+    match text(strategy, "type") {
+        "OnDelete" => {}
+        "RollingUpdate" => rolling_update(get(strategy, "rollingUpdate"), &at.field("rollingUpdate"), wrong),
+        other => wrong.not_supported(&at.field("type"), other, &["RollingUpdate", "OnDelete"]),
+    }
+}
+
+fn rolling_update(rolling: &Value, at: &Path, wrong: &mut Causes) {
+    if rolling.is_null() {
+        wrong.required(at, "");
+        return;
+    }
+    let (down, up) = (workload::number_of(get(rolling, "maxUnavailable")), workload::number_of(get(rolling, "maxSurge")));
+    for field in ["maxUnavailable", "maxSurge"] {
+        let bound = get(rolling, field);
+        if !bound.is_null() {
+            workload::int_or_percent(bound, &at.field(field), wrong);
+            workload::at_most_all(bound, &at.field(field), wrong);
+        }
+    }
+    match (down, up) {
+        (0, 0) => wrong.required(&at.field("maxUnavailable"), "cannot be 0 when maxSurge is 0"),
+        (0, _) | (_, 0) => {}
+        (_, _) => wrong.invalid(&at.field("maxSurge"), get(rolling, "maxSurge").clone(), "may not be set when maxUnavailable is non-zero"),
+    }
+}
