@@ -15,8 +15,16 @@ use crate::times;
 /// Normalises `object` in place as a typed round trip does; kinds that the table does not know are left alone.
 pub fn prune(api_version: &str, kind: &str, object: &mut Value) {
     let table = table();
-    if let (Some(id), Value::Object(map)) = (table.of_kind(api_version, kind), object) {
+    let resets_managers = object
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array)
+        .is_some_and(Vec::is_empty);
+    if let (Some(id), Value::Object(map)) = (table.of_kind(api_version, kind), &mut *object) {
         normalise_struct(table, table.of(id), map);
+    }
+    // An empty list says something that no list does not: forget the managers. See fields::after_update.
+    if let (true, Some(Value::Object(metadata))) = (resets_managers, object.get_mut("metadata")) {
+        metadata.insert("managedFields".to_owned(), Value::Array(Vec::new()));
     }
 }
 

@@ -1,0 +1,275 @@
+//! The managers of an object: decoding and encoding of `metadata.managedFields`.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::compare::Comparison;
+use super::set::{FieldSet, PathElement};
+
+/// How a manager came to its fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Operation {
+    Apply,
+    Update,
+}
+
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Apply => "Apply",
+            Self::Update => "Update",
+        }
+    }
+}
+
+/// What makes two entries the same manager.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Identity {
+    pub(super) manager: String,
+    pub(super) operation: Operation,
+    /// Empty for appliers: an applier keeps its fields when it changes versions.
+    pub(super) api_version: String,
+    pub(super) subresource: String,
+}
+
+impl Identity {
+    /// As conflicts name it: `"bob" with subresource "scale" using apps/v1`.
+    pub(super) fn sentence(&self) -> String {
+        let mut said = format!("{:?}", self.manager);
+        if !self.subresource.is_empty() {
+            said.push_str(&format!(" with subresource {:?}", self.subresource));
+        }
+        if self.operation == Operation::Update {
+            said.push_str(&format!(" using {}", self.api_version));
+        }
+        said
+    }
+}
+
+/// One manager's fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) api_version: String,
+    pub(super) set: FieldSet,
+    /// RFC 3339, UTC, whole seconds: texts compare as times do.
+    pub(super) time: Option<String>,
+}
+
+/// All managers of an object.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Managers(pub(super) BTreeMap<Identity, Entry>);
+
+/// The entries cannot be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unreadable;
+
+impl Managers {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether anybody owns this field.
+    pub(super) fn own(&self, path: &[PathElement]) -> bool {
+        self.0.values().any(|entry| entry.set.contains(path))
+    }
+
+    /// Reads the list; nothing at all is no managers.
+    pub(super) fn decode(list: Option<&Value>) -> Result<Self, Unreadable> {
+        let mut managers = Self::default();
+        for entry in list.and_then(Value::as_array).into_iter().flatten() {
+            let (identity, entry) = decode_entry(entry).ok_or(Unreadable)?;
+            managers.0.insert(identity, entry);
+        }
+        Ok(managers)
+    }
+
+    /// The list as upstream sorts it, with the entries `apart`; `None` if there are no managers.
+    pub(super) fn encode(&self, apart: Vec<(Identity, Entry)>) -> Option<Value> {
+        let mut entries: Vec<(&Identity, &Entry)> = self.0.iter().collect();
+        entries.extend(apart.iter().map(|(identity, entry)| (identity, entry)));
+        entries.sort_by(order);
+        let list: Vec<Value> = entries
+            .into_iter()
+            .map(|(identity, entry)| encode_entry(identity, entry))
+            .collect();
+        (!list.is_empty()).then_some(Value::Array(list))
+    }
+
+    /// Takes one field away from everybody.
+    pub(super) fn forget(&mut self, path: &[PathElement]) {
+        let mut only = FieldSet::default();
+        only.insert(path);
+        for entry in self.0.values_mut() {
+            entry.set = entry.set.difference(&only);
+        }
+        self.0.retain(|_, entry| !entry.set.is_empty());
+    }
+
+    /// Takes one field out of the updaters' entries into entries of its own, without a time, under the same names.
+    ///
+    /// A quirk of upstream's scaling: the next write reads the list, finds two entries of one name, and keeps the
+    /// later one, so that who owned the field beside others owns it no more. `upstream: ScaleHandler.ToParent`
+    pub(super) fn set_apart(&mut self, path: &[PathElement]) -> Vec<(Identity, Entry)> {
+        let mut only = FieldSet::default();
+        only.insert(path);
+        let mut apart = Vec::new();
+        for (identity, entry) in &mut self.0 {
+            if identity.operation == Operation::Apply || !entry.set.contains(path) {
+                continue;
+            }
+            if entry.set == only {
+                entry.time = None;
+            } else {
+                entry.set = entry.set.difference(&only);
+                apart.push((
+                    identity.clone(),
+                    Entry {
+                        api_version: entry.api_version.clone(),
+                        set: only.clone(),
+                        time: None,
+                    },
+                ));
+            }
+        }
+        apart
+    }
+
+    /// Takes changed and removed fields away from everybody but `keeper`; who has nothing left goes.
+    pub(super) fn take_away(&mut self, comparison: &Comparison, keeper: Option<&Identity>) {
+        let gone = comparison
+            .modified
+            .union(&comparison.added)
+            .union(&comparison.removed);
+        for (_, entry) in self
+            .0
+            .iter_mut()
+            .filter(|(identity, _)| Some(*identity) != keeper)
+        {
+            entry.set = entry.set.difference(&gone);
+        }
+        self.0.retain(|_, entry| !entry.set.is_empty());
+    }
+
+    /// Merges the oldest update managers of a version into one named `bucket` until at most `most` are left.
+    pub(super) fn cap(&mut self, most: usize, bucket: &str) {
+        let mut updaters: Vec<Identity> = self
+            .0
+            .keys()
+            .filter(|identity| identity.operation == Operation::Update)
+            .cloned()
+            .collect();
+        let mut left = updaters.len();
+        updaters.sort_by_key(|identity| {
+            (
+                self.0.get(identity).and_then(|entry| entry.time.clone()),
+                identity.clone(),
+            )
+        });
+        let mut first_of: BTreeMap<String, Identity> = BTreeMap::new();
+        for identity in updaters {
+            if left <= most {
+                break;
+            }
+            let version = identity.api_version.clone();
+            let Some(first) = first_of.get(&version).cloned() else {
+                first_of.insert(version, identity);
+                continue;
+            };
+            let bucket = Identity {
+                manager: bucket.to_owned(),
+                operation: Operation::Update,
+                api_version: version,
+                subresource: String::new(),
+            };
+            if !self.0.contains_key(&bucket)
+                && let Some(entry) = self.0.remove(&first)
+            {
+                self.0.insert(bucket.clone(), entry);
+            }
+            if let Some(merged) = self.0.remove(&identity)
+                && let Some(entry) = self.0.get_mut(&bucket)
+            {
+                entry.set = entry.set.union(&merged.set);
+                // The time of what is merged is the more recent one.
+                entry.time = merged.time;
+                left -= 1;
+            }
+        }
+    }
+}
+
+fn decode_entry(entry: &Value) -> Option<(Identity, Entry)> {
+    let text = |name: &str| {
+        entry
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let operation = match text("operation").as_str() {
+        "Apply" => Operation::Apply,
+        "Update" => Operation::Update,
+        _ => return None,
+    };
+    let api_version = text("apiVersion");
+    if api_version.is_empty() || text("fieldsType") != "FieldsV1" {
+        return None;
+    }
+    let set = match entry.get("fieldsV1") {
+        None | Some(Value::Null) => FieldSet::default(),
+        Some(fields) => FieldSet::decode(fields)?,
+    };
+    let known_version = if operation == Operation::Apply {
+        String::new()
+    } else {
+        api_version.clone()
+    };
+    let identity = Identity {
+        manager: text("manager"),
+        operation,
+        api_version: known_version,
+        subresource: text("subresource"),
+    };
+    let time = entry.get("time").and_then(Value::as_str).map(str::to_owned);
+    Some((
+        identity,
+        Entry {
+            api_version,
+            set,
+            time,
+        },
+    ))
+}
+
+fn encode_entry(identity: &Identity, entry: &Entry) -> Value {
+    let mut map = Map::new();
+    let mut put = |name: &str, text: &str| {
+        if !text.is_empty() {
+            map.insert(name.to_owned(), json!(text));
+        }
+    };
+    put("manager", &identity.manager);
+    put("operation", identity.operation.name());
+    put("apiVersion", &entry.api_version);
+    put("time", entry.time.as_deref().unwrap_or_default());
+    put("fieldsType", "FieldsV1");
+    put("subresource", &identity.subresource);
+    map.insert("fieldsV1".to_owned(), entry.set.encode());
+    Value::Object(map)
+}
+
+/// By operation, time, manager, version, subresource.
+fn order(left: &(&Identity, &Entry), right: &(&Identity, &Entry)) -> Ordering {
+    let key = |of: &(&Identity, &Entry)| {
+        (
+            of.0.operation,
+            of.1.time.clone(),
+            of.0.manager.clone(),
+            of.1.api_version.clone(),
+            of.0.subresource.clone(),
+        )
+    };
+    key(left).cmp(&key(right))
+}
