@@ -37,6 +37,9 @@ pub(crate) fn insert(scene: &mut Scene<'_>, mut object: Value, code: StatusCode)
     }
     object::set_meta(&mut object, "uid", scene.entropy.uuid());
     object::set_meta(&mut object, "creationTimestamp", object::time(scene.now));
+    if !scene.applied {
+        track_fields(scene, kind, None, &mut object, "");
+    }
     admitted_create(scene, kind, &mut object)?;
     let table = table_of(kind);
     let mut key = key_of(&asked.target.namespace, object::name(&object));
@@ -50,7 +53,6 @@ pub(crate) fn insert(scene: &mut Scene<'_>, mut object: Value, code: StatusCode)
     if scene.view.get(table, &key).is_some() {
         return Err(Status::already_exists(kind.group, kind.plural, object::name(&object)));
     }
-    track_fields(scene, kind, None, &mut object, "");
     let include = asked.query.get("includeObject");
     if asked.options.dry_run {
         let body = render::value(kind, &object, asked.format.shape, include, scene.now);
@@ -144,6 +146,8 @@ fn admitted_create(scene: &mut Scene<'_>, kind: &'static Kind, object: &mut Valu
     let name = object::name(object).to_owned();
     let warnings = admit::create(kind, object, &scene.admission(&cluster)).map_err(|refusal| refused(kind, &name, refusal))?;
     scene.warnings.extend(warnings);
+    // Admission works with Go's eyes; what it leaves is written as Go writes it.
+    stead_schema::prune(&kind.api_version(), kind.kind, object);
     Ok(())
 }
 
@@ -165,6 +169,8 @@ pub(crate) fn refused(kind: &Kind, name: &str, refusal: admit::Refusal) -> Statu
 }
 
 /// Writes `metadata.managedFields` as this write changes it.
+///
+/// Called before admission: what the server fills in is nobody's.
 pub(crate) fn track_fields(scene: &Scene<'_>, kind: &Kind, old: Option<&Value>, new: &mut Value, subresource: &str) {
     let api_version = kind.api_version();
     let writer = stead_schema::fields::Writer {

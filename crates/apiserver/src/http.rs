@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -19,7 +20,7 @@ use crate::auth::{authenticate, certificate_user};
 use crate::authorize::{self, Attributes};
 use crate::request::{Place, Query, Verb, place, verb};
 use crate::server::ApiServer;
-use crate::service::{Body, panicked, refused, respond};
+use crate::service::{Body, Boxed, panicked, refused, respond};
 use crate::status::Status;
 use crate::user::User;
 
@@ -100,7 +101,11 @@ async fn admitted(server: ApiServer, certificate: Option<User>, request: Request
     if let Err(status) = permitted(&server, &user, &request) {
         return refused(&status);
     }
-    respond(server, user, request).await
+    answered(server, user, request).await
+}
+
+fn answered(server: ApiServer, user: User, request: Request<Incoming>) -> Boxed<Response<Body>> {
+    respond(server, user, request.map(|body| body.map_err(Into::into).boxed_unsync()))
 }
 
 /// Strangers get health and version; everybody else what RBAC grants.

@@ -132,6 +132,11 @@ fn json_patch(raw: &[u8], old: &Value) -> Result<Value, Status> {
     Ok(new)
 }
 
+/// Upstream's own 500s, for patches that it did not foresee, are answered as what they are: the client's mistake.
 fn strategic_error(error: &stead_schema::PatchError) -> Status {
-    Status::bad_request(error.to_string())
+    match error.upstream_code() {
+        415 => Status::unsupported_media_type("application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"),
+        422 => Status::unprocessable(error.to_string()),
+        _ => Status::bad_request(error.to_string()),
+    }
 }

@@ -2,12 +2,12 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
@@ -62,21 +62,28 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (server, user) = (self.server.clone(), self.user.clone());
-        Box::pin(async move { Ok(respond(server, user, request).await) })
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        let responded = respond(server, user, request);
+        Box::pin(async move { Ok(responded.await) })
     }
 }
 
+/// A future of no particular type: rustc cannot prove some of these `Send` otherwise (rust-lang/rust#102211).
+pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
 /// Answers a request of a known user.
-pub(crate) async fn respond<B>(server: ApiServer, user: User, request: Request<B>) -> Response<Body>
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
+pub(crate) fn respond(server: ApiServer, user: User, request: Request<Body>) -> Boxed<Response<Body>> {
     let (parts, body) = request.into_parts();
-    let body = match collect(body).await {
-        Ok(body) => body,
-        Err(status) => return refused(&status),
-    };
+    let collected = collect(body);
+    Box::pin(async move {
+        match collected.await {
+            Ok(body) => answered(server, user, parts, body).await,
+            Err(status) => refused(&status),
+        }
+    })
+}
+
+async fn answered(server: ApiServer, user: User, parts: http::request::Parts, body: Bytes) -> Response<Body> {
     let text = |name: header::HeaderName| joined(&parts.headers, &name);
     let asked = crate::handle::Request {
         method: parts.method.clone(),
@@ -101,16 +108,13 @@ pub(crate) fn refused(status: &Status) -> Response<Body> {
     answer(status.code, &status.body(), false, &[]).map(full)
 }
 
-async fn collect<B>(body: B) -> Result<Bytes, Status>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<BoxError>,
-{
-    match Limited::new(body, BODY_MAX).collect().await {
+fn collect(body: Body) -> Boxed<Result<Bytes, Status>> {
+    let collecting = Limited::new(body, BODY_MAX).collect();
+    Box::pin(collecting.map(|collected| match collected {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large(BODY_MAX)),
         Err(error) => Err(Status::bad_request(format!("the body could not be read: {error}"))),
-    }
+    }))
 }
 
 /// The values of a header, joined as one.
@@ -128,17 +132,19 @@ fn stream_watch(server: &ApiServer, watch: Watch) -> Response<Body> {
 }
 
 /// Asks the node, with the original headers and the connection's upgrade intact.
-async fn forward(server: &ApiServer, mut request: Request<Body>, path: &str) -> Response<Body> {
+fn forward(server: &ApiServer, mut request: Request<Body>, path: &str) -> Boxed<Response<Body>> {
     let Some(node) = server.node() else {
-        return refused(&Status::unavailable("no node runs pods here: this API server works alone, so there are no logs and nothing to exec into"));
+        let words = "no node runs pods here: this API server works alone, so there are no logs and nothing to exec into";
+        return Box::pin(ready(refused(&Status::unavailable(words))));
     };
-    let Ok(uri) = path.parse::<Uri>() else { return refused(&Status::bad_request("the request cannot be passed on to the node")) };
+    let Ok(uri) = path.parse::<Uri>() else {
+        return Box::pin(ready(refused(&Status::bad_request("the request cannot be passed on to the node"))));
+    };
     *request.uri_mut() = uri;
-    let answered: Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>> = Box::pin(tower::ServiceExt::oneshot(node, request));
-    match answered.await {
+    Box::pin(tower::ServiceExt::oneshot(node, request).map(|response| match response {
         Ok(response) => response,
         Err(never) => match never {},
-    }
+    }))
 }
 
 /// 500 for a request that made the server panic.

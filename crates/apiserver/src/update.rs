@@ -68,7 +68,8 @@ fn check_preconditions(kind: &Kind, old: &Stored, new: &Value) -> Result<(), Sta
     if revision.is_empty() || revision == "0" {
         if !admit::allows_unconditional_update(kind) {
             let cause = Cause::new("FieldValueInvalid", "metadata.resourceVersion", format!("Invalid value: \"{revision}\": must be specified for an update"));
-            return Err(Status::invalid(kind.group, kind.kind, name, &[cause]));
+            // Upstream names the resource here, not the kind.
+            return Err(Status::invalid(kind.group, kind.plural, name, &[cause]));
         }
     } else if revision != old.revision.to_string() {
         return Err(conflict(MODIFIED));
@@ -125,14 +126,15 @@ pub(crate) fn admitted(scene: &mut Scene<'_>, stored: &Arc<Stored>, mut new: Val
     let kind = scene.asked.target.kind;
     let old = stored.value();
     object::copy_meta(&old, &mut new, "resourceVersion");
+    if !scene.applied {
+        track_fields(scene, kind, Some(&old), &mut new, tracked);
+    }
     let cluster = ClusterView(scene.view);
     let name = object::name(&old).to_owned();
     let warnings = admit::update(kind, rules, &old, &mut new, &scene.admission(&cluster)).map_err(|refusal| refused(kind, &name, refusal))?;
     scene.warnings.extend(warnings);
     object::copy_meta(&old, &mut new, "resourceVersion");
-    if !scene.applied {
-        track_fields(scene, kind, Some(&old), &mut new, tracked);
-    }
+    stead_schema::prune(&kind.api_version(), kind.kind, &mut new);
     Ok(settle(scene, stored, &old, new))
 }
 
