@@ -5,6 +5,7 @@
 //! that outlives the daemon: everything here can be asked again after a restart and answers from disk and kernel.
 
 mod addresses;
+mod exec;
 mod local;
 pub(crate) mod marks;
 mod names;
@@ -21,9 +22,11 @@ use std::path::PathBuf;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-pub use open::{RuntimeOptions, TierReport, open, probe};
-pub(crate) use process::{ProcessMark, raw_pid};
-pub(crate) use record::{CONTAINER_VARIABLE, First, Holder, Order, POD_VARIABLE, RecordDir};
+pub use open::{RuntimeOptions, TierReport, choose, open, probe};
+pub(crate) use process::{ProcessMark, boot_id, raw_pid};
+pub(crate) use record::{
+    CONTAINER_VARIABLE, First, Holder, Order, POD_VARIABLE, Place, RecordDir,
+};
 
 /// The file below the folder of all containers that every shim touches when a container has changed.
 pub(crate) const CHANGES_FILE: &str = ".changed";
@@ -304,6 +307,12 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Gives back the pod's place. Refused with [`RuntimeError::StillHeld`] while any process of it lives.
     fn release<'a>(&'a self, uid: &'a str) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// The machine's address as pods with a network of their own reach it, where DNS is to answer them; `None` where
+    /// pods share the machine's network.
+    fn gateway(&self) -> Option<IpAddr> {
+        None
+    }
 
     /// Names that containers must be able to resolve where there is no DNS of our own: (address, names).
     /// Kept in each pod's /etc/hosts by the rootless tier; ignored where DNS answers.

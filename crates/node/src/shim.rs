@@ -4,11 +4,13 @@
 //! `probe` tries out whether this machine allows a tier. None of them may make a thread: they fork.
 
 mod capabilities;
+mod exec;
 mod hold;
 mod inside;
 mod launch;
 mod log;
 mod mounts;
+mod probe;
 mod processes;
 mod program;
 mod rootfs;
@@ -21,15 +23,20 @@ use std::process::ExitCode;
 use crate::runtime::RecordDir;
 
 pub(crate) use capabilities::unknown as unknown_capabilities;
+pub(crate) use exec::{ExecAnswer, ExecOrder};
 
 /// Runs `stead shim ...`; `args` are the words behind `shim`. To be called before the process has a second thread.
 ///
-/// `hold <record folder> <order number>` is the container's keeper: it ends when the container has ended.
+/// - `hold <record folder> <order number>` is a container's keeper: it ends when the container has ended.
+/// - `exec <record folder>` runs what it is told on its standard input, a socket, in the container's namespaces.
+/// - `probe <tier> <folder>` tries a tier out, says on standard output what stands in the way, and exits with 1.
 pub fn shim_main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
     let words: Vec<&str> = args.iter().filter_map(|word| word.to_str()).collect();
     match (words.as_slice(), args.as_slice()) {
         (["hold", _, number], [_, dir, _]) => told(hold::hold(&RecordDir::at(dir), number)),
+        (["exec", _], [_, dir]) => told(exec::exec(&RecordDir::at(dir))),
+        (["probe", tier, _], [_, _, dir]) => probe::probe(tier, dir.as_ref()),
         _ => {
             eprintln!("stead shim: this is Stead's own helper; it is not to be called by hand");
             ExitCode::from(2)

@@ -24,25 +24,36 @@ pub(crate) enum Forked {
     Child,
 }
 
-/// Forks a process that has one thread only, the child into these new namespaces; refuses in any other process, for
-/// there a lock could be held by a thread that the child does not have.
-pub(crate) fn fork_single_threaded(namespaces: CloneFlags) -> io::Result<Forked> {
-    let threads = std::fs::read_dir("/proc/self/task")?.count();
-    if threads != 1 {
-        return Err(io::Error::other(format!(
+/// The proof that this process has one thread. Taken while /proc can be read, used where it no longer can.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OneThread(());
+
+impl OneThread {
+    /// Looks; an error in a process that has more. Nothing in a shim makes a thread afterwards.
+    pub(crate) fn prove() -> io::Result<Self> {
+        let threads = std::fs::read_dir("/proc/self/task")?.count();
+        if threads == 1 {
+            return Ok(Self(()));
+        }
+        Err(io::Error::other(format!(
             "a process with {threads} threads must not fork"
-        )));
+        )))
     }
-    let none: libc::c_long = 0;
-    let flags = libc::c_long::from(namespaces.bits() | libc::SIGCHLD);
-    // SAFETY: without CLONE_VM and with a null stack this is fork: the child goes on with copies of memory and stack.
-    // This is the only thread, so that no lock and no half-made value is left to a thread that the child lacks.
-    match unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) } {
-        -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Forked::Child),
-        pid => u32::try_from(pid)
-            .map(Forked::Parent)
-            .map_err(io::Error::other),
+
+    /// Forks, the child into these new namespaces. In a process with more threads a lock could be held by one that
+    /// the child does not have; hence the proof.
+    pub(crate) fn fork(self, namespaces: CloneFlags) -> io::Result<Forked> {
+        let none: libc::c_long = 0;
+        let flags = libc::c_long::from(namespaces.bits() | libc::SIGCHLD);
+        // SAFETY: without CLONE_VM and with a null stack this is fork: the child goes on with copies of memory and
+        // stack. This is the only thread, so that no lock and no half-made value is left to one that is missing.
+        match unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) } {
+            -1 => Err(io::Error::last_os_error()),
+            0 => Ok(Forked::Child),
+            pid => u32::try_from(pid)
+                .map(Forked::Parent)
+                .map_err(io::Error::other),
+        }
     }
 }
 

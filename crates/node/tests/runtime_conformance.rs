@@ -31,6 +31,10 @@ macro_rules! every_tier {
             a_command_that_is_none_fails_to_start
             a_machine_that_was_started_anew_has_no_containers
             each_pod_has_an_address_for_life
+            a_program_can_be_run_inside
+            a_program_inside_can_have_a_terminal
+            a_program_inside_that_is_none_is_refused
+            a_program_inside_ends_with_its_session_and_with_its_container
         }
     };
 }

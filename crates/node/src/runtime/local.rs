@@ -172,8 +172,7 @@ impl Runtime for Local {
         id: &'a ContainerId,
         exec: &'a ExecRequest,
     ) -> BoxFuture<'a, Result<ExecSession, RuntimeError>> {
-        let _ = exec;
-        std::future::ready(Err(RuntimeError::NotRunning(id.clone()))).boxed()
+        self.core.exec(id, exec).boxed()
     }
 
     fn forget<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), RuntimeError>> {
@@ -536,6 +535,24 @@ impl Core {
             Ok(())
         } else {
             Err(RuntimeError::NotRunning(id.clone()))
+        }
+    }
+
+    async fn exec(
+        &self,
+        id: &ContainerId,
+        request: &ExecRequest,
+    ) -> Result<ExecSession, RuntimeError> {
+        let held = self.held(id)?;
+        let state = held
+            .dir
+            .state()
+            .map_err(system(format!("read {}", held.dir.path().display())))?;
+        match state {
+            Some(ContainerState::Running { .. }) => {
+                super::exec::exec(&self.options.shim, id, &held.dir, request).await
+            }
+            Some(_) | None => Err(RuntimeError::NotRunning(id.clone())),
         }
     }
 

@@ -11,7 +11,7 @@ use nix::sched::CloneFlags;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::runtime::{First, Order, ProcessMark, RecordDir, Tier};
-use crate::sys::{Forked, fork_single_threaded};
+use crate::sys::{Forked, OneThread};
 
 /// A container could not be started. upstream: the kubelet's `StartError`, exit code 128.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,10 +107,10 @@ pub(super) enum Side {
 }
 
 /// Forks a child, into these new namespaces, that is held at a gate and that dies with this process.
-pub(super) fn fork_gated(namespaces: CloneFlags) -> io::Result<Side> {
+pub(super) fn fork_gated(alone: OneThread, namespaces: CloneFlags) -> io::Result<Side> {
     let (opened, open) = io::pipe()?;
     let (failure_read, failure) = io::pipe()?;
-    match fork_single_threaded(namespaces)? {
+    match alone.fork(namespaces)? {
         Forked::Parent(pid) => Ok(Side::Parent(Keeper {
             pid,
             open,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use nix::sched::CloneFlags;
 
 use crate::runtime::{CONTAINER_VARIABLE, Order, POD_VARIABLE, RecordDir};
+use crate::sys::OneThread;
 
 use super::launch::{Launched, Side, StartFailure, fork_gated, make_streams, record_first};
 use super::program::{DEFAULT_PATH, Program};
@@ -13,7 +14,7 @@ use super::program::{DEFAULT_PATH, Program};
 pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFailure> {
     let program = program(order);
     let (stdout, stderr, streams) = make_streams()?;
-    match fork_gated(CloneFlags::empty())? {
+    match fork_gated(OneThread::prove()?, CloneFlags::empty())? {
         Side::Child(mut gate) => {
             gate.pass();
             let sentence = match streams.take_their_place().and_then(|()| {

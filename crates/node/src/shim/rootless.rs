@@ -12,9 +12,10 @@ use nix::sched::CloneFlags;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
 
 use crate::runtime::{Order, RecordDir, Root};
+use crate::sys::OneThread;
 
 use super::inside;
-use super::launch::{Gate, Launched, Side, StartFailure, fork_gated, make_streams, record_first};
+use super::launch::{Launched, Side, StartFailure, fork_gated, make_streams, record_first};
 use super::mounts;
 use super::program::{DEFAULT_PATH, Program};
 use super::rootfs::{HostRoot, Target};
@@ -42,7 +43,7 @@ pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFa
     fs::create_dir_all(dir.layer())?;
     let program = program(order);
     let (stdout, stderr, streams) = make_streams()?;
-    match fork_gated(NAMESPACES)? {
+    match fork_gated(OneThread::prove()?, NAMESPACES)? {
         Side::Child(mut gate) => {
             gate.pass();
             let sentence = match enter(order, &dir.layer()) {
@@ -52,7 +53,7 @@ pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFa
                 },
                 Err(sentence) => sentence,
             };
-            Gate::fail(gate, &sentence)
+            gate.fail(&sentence)
         }
         Side::Parent(keeper) => {
             drop(streams);
@@ -63,6 +64,24 @@ pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFa
                 stdout,
                 stderr,
             })
+        }
+    }
+}
+
+/// Goes the whole way to a container but for its program: what stands in the way, if anything does.
+pub(super) fn try_out(order: &Order, layer: &Path) -> Result<(), StartFailure> {
+    match fork_gated(OneThread::prove()?, NAMESPACES)? {
+        Side::Child(mut gate) => {
+            gate.pass();
+            match enter(order, layer) {
+                Ok(()) => std::process::exit(0),
+                Err(sentence) => gate.fail(&sentence),
+            }
+        }
+        Side::Parent(keeper) => {
+            map_users(keeper.pid, &order_users(order))
+                .map_err(|error| StartFailure(format!("map users: {error}")))?;
+            keeper.open().map(|_| ())
         }
     }
 }

@@ -1,6 +1,8 @@
 //! One function a behaviour. Each makes its own data folder and leaves nothing running.
 
 use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use stead_node::runtime::{ContainerState, RuntimeError, Tier};
 
 use super::{Bench, eventually, exit, kill, lives};
@@ -377,5 +379,159 @@ pub async fn each_pod_has_an_address_for_life(tier: Tier) {
             .release(&bench.uid(uid))
             .await
             .expect("nothing holds the pod");
+    }
+}
+
+async fn output(
+    bench: &Bench,
+    spec: &stead_node::runtime::ContainerSpec,
+    argv: &[&str],
+    input: Option<&str>,
+    tty: bool,
+) -> (String, String, i32) {
+    let request = stead_node::runtime::ExecRequest {
+        argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+        stdin: input.is_some(),
+        tty,
+    };
+    let mut session = bench
+        .runtime
+        .exec(&spec.id, &request)
+        .await
+        .expect("a running container takes programs");
+    if let (Some(mut stdin), Some(text)) = (session.stdin.take(), input) {
+        stdin.write_all(text.as_bytes()).await.expect("it reads");
+        stdin.flush().await.expect("it reads");
+        drop(stdin);
+    }
+    let (mut stdout, mut stderr) = (String::new(), String::new());
+    session
+        .stdout
+        .read_to_string(&mut stdout)
+        .await
+        .expect("text");
+    if let Some(mut stream) = session.stderr {
+        stream.read_to_string(&mut stderr).await.expect("text");
+    }
+    let code = session.exit.await.expect("it ends");
+    (stdout, stderr, code)
+}
+
+pub async fn a_program_can_be_run_inside(tier: Tier) {
+    let bench = Bench::new(tier);
+    let mut spec = bench.script("a", "sleep 1000");
+    spec.cwd = Some("/usr".into());
+    bench.start_running(&spec).await;
+    let script = "echo $GREETING; pwd; echo bad >&2; exit 3";
+    let told = output(&bench, &spec, &["sh", "-c", script], None, false).await;
+    assert_eq!(told, ("good day\n/usr\n".to_owned(), "bad\n".to_owned(), 3));
+    let told = output(&bench, &spec, &["cat"], Some("through\n"), false).await;
+    assert_eq!(told, ("through\n".to_owned(), String::new(), 0));
+    let told = output(&bench, &spec, &["sh", "-c", "kill -9 $$"], None, false).await;
+    assert_eq!(told.2, 137);
+    bench.runtime.kill(&spec.id).await.expect("it can be ended");
+}
+
+pub async fn a_program_inside_can_have_a_terminal(tier: Tier) {
+    let bench = Bench::new(tier);
+    let spec = bench.script("a", "sleep 1000");
+    bench.start_running(&spec).await;
+    let request = stead_node::runtime::ExecRequest {
+        argv: ["sh", "-c", "tty; read size; stty size; echo $TERM; exit 4"]
+            .map(str::to_owned)
+            .to_vec(),
+        stdin: true,
+        tty: true,
+    };
+    let mut session = bench
+        .runtime
+        .exec(&spec.id, &request)
+        .await
+        .expect("it runs");
+    let resize = session.resize.take().expect("a terminal has a size");
+    resize.send((100, 40)).await.expect("the terminal is there");
+    let mut text = String::new();
+    let mut stdin = session.stdin.take().expect("a terminal takes input");
+    let mut buffer = [0; 256];
+    // The size is set by another task: asked for only after the terminal has answered.
+    while !text.contains("/dev/pts/") {
+        let count = session.stdout.read(&mut buffer).await.expect("text");
+        text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    stdin.write_all(b"go\n").await.expect("it reads");
+    session
+        .stdout
+        .read_to_string(&mut text)
+        .await
+        .expect("text");
+    assert!(text.contains("40 100") && text.contains("xterm"), "{text}");
+    assert_eq!(session.exit.await.expect("it ends"), 4);
+    bench.runtime.kill(&spec.id).await.expect("it can be ended");
+}
+
+pub async fn a_program_inside_that_is_none_is_refused(tier: Tier) {
+    let bench = Bench::new(tier);
+    let spec = bench.script("a", "sleep 1000");
+    bench.start_running(&spec).await;
+    let mut request = stead_node::runtime::ExecRequest {
+        argv: vec!["no-such-command".to_owned()],
+        stdin: false,
+        tty: false,
+    };
+    match bench.runtime.exec(&spec.id, &request).await {
+        Err(RuntimeError::System { source, .. }) => assert_eq!(
+            source.to_string(),
+            "exec: \"no-such-command\": executable file not found in $PATH"
+        ),
+        Ok(_) => panic!("it must be refused"),
+        Err(other) => panic!("it must be refused as such: {other:?}"),
+    }
+    bench.runtime.kill(&spec.id).await.expect("it can be ended");
+    request.argv = vec!["true".to_owned()];
+    assert!(matches!(
+        bench.runtime.exec(&spec.id, &request).await,
+        Err(RuntimeError::NotRunning(_))
+    ));
+}
+
+pub async fn a_program_inside_ends_with_its_session_and_with_its_container(tier: Tier) {
+    let bench = Bench::new(tier);
+    let volume = bench.volume("beat", "/beat");
+    let folder = volume.source.clone();
+    let mut spec = bench.script("a", "sleep 1000");
+    place(&mut spec, &bench, volume);
+    bench.start_running(&spec).await;
+    let request = |name: &str| stead_node::runtime::ExecRequest {
+        argv: [
+            "sh".to_owned(),
+            "-c".to_owned(),
+            format!("while :; do date +%N >$PLACE/{name}; sleep 0.01; done"),
+        ]
+        .to_vec(),
+        stdin: false,
+        tty: false,
+    };
+    let beats = |name: &str| std::fs::read(folder.join(name)).unwrap_or_default();
+    for name in ["session", "container"] {
+        let session = bench
+            .runtime
+            .exec(&spec.id, &request(name))
+            .await
+            .expect("it runs");
+        eventually("it beats", || !beats(name).is_empty()).await;
+        if name == "session" {
+            drop(session);
+        } else {
+            bench.runtime.kill(&spec.id).await.expect("it can be ended");
+            assert_eq!(session.exit.await.expect("it ends"), 137);
+        }
+        // A session's program is ended a moment after the session; a container's before its end is told.
+        let ended = std::cell::RefCell::new(beats(name));
+        eventually("it beats no more", || {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            let before = ended.replace(beats(name));
+            before == *ended.borrow()
+        })
+        .await;
     }
 }
