@@ -1,12 +1,21 @@
 //! The node agent: runs pods as containers, with volumes, probes, logs, network and DNS. Knows nothing of Stead but the Kubernetes API.
 
+mod action;
+mod container;
 pub mod dns;
+mod env;
+mod events;
+mod logs;
+mod manager;
 mod node;
 pub mod pod;
 mod quantity;
 pub mod runtime;
+mod service;
 mod shim;
 mod sys;
+mod volume;
+mod worker;
 
 pub use node::{Body, BoxError, Node, NodeOptions, NodeService, StartError, StopError};
 pub use shim::shim_main;

@@ -1,15 +1,28 @@
 //! The node as a whole: opens the tier, registers itself, watches its pods, and gives the kubelet's HTTP paths.
 
+mod register;
+
+use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::IpAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
 
-use crate::runtime::{Runtime, RuntimeError, Tier};
+use crate::dns::{self, DnsError, DnsOptions};
+use crate::events::Recorder;
+use crate::manager::{self, Command, Manager, Names};
+use crate::pod::Machine;
+use crate::runtime::{self, Runtime, RuntimeError, RuntimeOptions, Tier, TierReport};
+use crate::service::{self, Desk};
+use crate::volume::{Volumes, claim};
+use crate::worker::{InUse, Resolver, Shared};
 
 /// Any error of a body or of another crate, boxed.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -34,8 +47,10 @@ pub struct NodeOptions {
     pub shim: PathBuf,
     /// The cluster's DNS domain, `cluster.local` unless told otherwise.
     pub cluster_domain: String,
-    /// Where pods ask for names; `None` leaves them the machine's own resolver.
-    pub dns: Option<IpAddr>,
+    /// How many pods the node takes.
+    pub max_pods: u32,
+    /// `false`: no pod is run; only volumes whose policy says so are deleted.
+    pub workloads: bool,
     /// The address of the machine in statuses (`hostIP`, the Node's InternalIP).
     pub host_ip: IpAddr,
 }
@@ -53,7 +68,8 @@ impl NodeOptions {
             tier: None,
             shim: shim.into(),
             cluster_domain: "cluster.local".to_owned(),
-            dns: None,
+            max_pods: 110,
+            workloads: true,
             host_ip: IpAddr::from([127, 0, 0, 1]),
         }
     }
@@ -84,6 +100,9 @@ pub enum StartError {
     /// The tier's own records could not be read.
     #[error("could not read what the runtime holds")]
     Runtime(#[source] RuntimeError),
+    /// DNS could not start.
+    #[error("could not start the cluster's DNS")]
+    Dns(#[source] DnsError),
     /// The API server refused the Node object.
     #[error("could not register node {name}")]
     Register {
@@ -111,66 +130,281 @@ pub enum StopError {
     },
 }
 
-/// A running node agent. Dropping it is not stopping it: see [`Node::shutdown`].
+/// A running node agent. Dropping it ends it too, without waiting: see [`Node::shutdown`].
 pub struct Node {
-    options: NodeOptions,
-    runtime: Arc<dyn Runtime>,
+    shared: Arc<Shared>,
+    service: NodeService,
+    commands: mpsc::Sender<Command>,
+    manager: Option<JoinHandle<()>>,
+    tasks: JoinSet<()>,
+    dns: Option<dns::Server>,
 }
 
 impl Node {
-    /// Chooses the tier and starts the agent.
+    /// Chooses the tier, opens it and starts the agent.
+    ///
+    /// # Errors
+    /// [`StartError`] names what stands in the way.
     pub async fn start(client: kube::Client, options: NodeOptions) -> Result<Node, StartError> {
-        let _ = client;
-        Err(StartError::Tier {
-            tier: format!("{:?}", options.tier),
-            why: "no tier is built yet".to_owned(),
-        })
+        let runtime_options = RuntimeOptions::new(options.data_dir.clone(), options.shim.clone());
+        let tier = choose(options.tier, &runtime::probe(&runtime_options))?;
+        let runtime = runtime::open(tier, runtime_options).map_err(StartError::Runtime)?;
+        Self::start_with(client, options, runtime).await
     }
 
     /// Starts the agent on a runtime that the caller has opened.
+    ///
+    /// # Errors
+    /// [`StartError`] names what stands in the way.
     pub async fn start_with(
         client: kube::Client,
         options: NodeOptions,
         runtime: Arc<dyn Runtime>,
     ) -> Result<Node, StartError> {
-        let _ = client;
-        Ok(Node { options, runtime })
+        let node = options.data_dir.join("node");
+        make_folder(&node)?;
+        let dns = start_dns(&client, &options, runtime.as_ref()).await?;
+        let resolver = resolver(&options, runtime.as_ref());
+        let shared = Arc::new(Shared {
+            volumes: Volumes::new(client.clone(), node.clone()),
+            recorder: Recorder::start(client.clone(), options.name.clone()),
+            in_use: InUse::default(),
+            client,
+            options,
+            runtime,
+            node,
+            resolver,
+        });
+        let names = Arc::new(Names::default());
+        let desk = Desk {
+            runtime: shared.runtime.clone(),
+            node: shared.node.clone(),
+            pods: names.clone(),
+        };
+        let (commands, commanded) = mpsc::channel(16);
+        let mut started = Node {
+            service: service::service(desk),
+            commands,
+            manager: None,
+            tasks: JoinSet::new(),
+            dns,
+            shared,
+        };
+        started.work(names, commanded).await?;
+        Ok(started)
+    }
+
+    /// Starts the tasks.
+    async fn work(
+        &mut self,
+        names: Arc<Names>,
+        commanded: mpsc::Receiver<Command>,
+    ) -> Result<(), StartError> {
+        let shared = &self.shared;
+        if let Err(error) = claim::empty_trash(&shared.node) {
+            tracing::warn!(%error, "could not empty the trash of deleted volumes");
+        }
+        self.tasks.spawn(manager::reclaim(Arc::clone(shared)));
+        if !shared.options.workloads {
+            return Ok(());
+        }
+        let machine = register::register(shared).await?;
+        self.tasks.spawn(register::stay_alive(Arc::clone(shared)));
+        if let Some(dns) = &self.dns
+            && shared.runtime.gateway().is_none()
+        {
+            self.tasks
+                .spawn(keep_names(Arc::clone(shared), dns.zones()));
+        }
+        let manager =
+            Manager::new(Arc::clone(shared), machine, names).map_err(StartError::Runtime)?;
+        self.manager = Some(tokio::spawn(manager.run(commanded)));
+        Ok(())
     }
 
     /// The tier in use.
     pub fn tier(&self) -> Tier {
-        self.runtime.tier()
+        self.shared.runtime.tier()
     }
 
     /// The options it was started with.
     pub fn options(&self) -> &NodeOptions {
-        &self.options
+        &self.shared.options
+    }
+
+    /// Where the cluster's DNS answers on the machine's loopback.
+    pub fn dns(&self) -> Option<SocketAddr> {
+        let addresses = self.dns.as_ref()?.addresses();
+        addresses
+            .iter()
+            .find(|address| address.ip().is_loopback())
+            .copied()
     }
 
     /// The kubelet's HTTP paths.
     pub fn service(&self) -> NodeService {
-        NodeService::new(tower::service_fn(|_request: http::Request<Body>| async {
-            let mut response = http::Response::new(empty());
-            *response.status_mut() = http::StatusCode::NOT_FOUND;
-            Ok::<_, Infallible>(response)
-        }))
+        self.service.clone()
     }
 
     /// Stops the containers of a pod whose object stays in the API, within `grace`, and gives back its place.
     ///
     /// For bare pods when the cluster goes down; the pod runs again when the node starts again.
+    ///
+    /// # Errors
+    /// [`StopError`] when the node does not hold the pod, or it lives on after its kill.
     pub async fn stop_pod(&self, uid: &str, grace: Duration) -> Result<(), StopError> {
-        let _ = grace;
-        Err(StopError::Unknown(uid.to_owned()))
+        let (reply, answer) = oneshot::channel();
+        let grace_seconds = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
+        let unknown = || StopError::Unknown(uid.to_owned());
+        self.commands
+            .send(Command::Stop {
+                uid: uid.to_owned(),
+                grace_seconds,
+                reply,
+            })
+            .await
+            .map_err(|_| unknown())?;
+        let waited = grace + AFTER_GRACE;
+        match tokio::time::timeout(waited, answer).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false) | Err(_)) => Err(unknown()),
+            Err(_) => Err(StopError::Held {
+                uid: uid.to_owned(),
+                waited,
+            }),
+        }
     }
 
     /// Ends the agent and leaves every container alone: shims hold them, the next start finds them again.
-    pub async fn shutdown(self) {}
+    pub async fn shutdown(self) {
+        let Node {
+            commands,
+            manager,
+            mut tasks,
+            dns,
+            ..
+        } = self;
+        drop(commands);
+        if let Some(manager) = manager
+            && let Err(error) = manager.await
+        {
+            tracing::warn!(%error, "the node's manager ended badly");
+        }
+        tasks.shutdown().await;
+        if let Some(dns) = dns {
+            dns.shutdown().await;
+        }
+    }
 }
 
-fn empty() -> Body {
-    use http_body_util::BodyExt;
-    http_body_util::Empty::new()
-        .map_err(|never: Infallible| match never {})
-        .boxed_unsync()
+/// Beyond its grace, a pod has this long to be killed and released.
+const AFTER_GRACE: Duration = Duration::from_secs(15);
+
+/// The tier asked for, or the best that is possible.
+fn choose(asked: Option<Tier>, reports: &[TierReport]) -> Result<Tier, StartError> {
+    let refusal = |report: &TierReport| {
+        format!(
+            "{:?}: {}",
+            report.tier,
+            report.refused.as_deref().unwrap_or("possible")
+        )
+    };
+    let wanted = |report: &&TierReport| asked.is_none_or(|tier| tier == report.tier);
+    let possible = reports
+        .iter()
+        .filter(wanted)
+        .find(|report| report.refused.is_none());
+    possible
+        .map(|report| report.tier)
+        .ok_or_else(|| StartError::Tier {
+            tier: asked.map_or_else(
+                || "best".to_owned(),
+                |tier| format!("{tier:?}").to_lowercase(),
+            ),
+            why: reports
+                .iter()
+                .filter(wanted)
+                .map(refusal)
+                .collect::<Vec<_>>()
+                .join("; "),
+        })
+}
+
+fn make_folder(node: &Path) -> Result<(), StartError> {
+    ["pods", "volumes", "trash", "logs"]
+        .iter()
+        .try_for_each(|name| {
+            let path = node.join(name);
+            fs::create_dir_all(&path).map_err(|source| StartError::Folder { path, source })
+        })
+}
+
+/// DNS on a free port of the loopback, and where pods have a network of their own on its gateway.
+async fn start_dns(
+    client: &kube::Client,
+    options: &NodeOptions,
+    runtime: &dyn Runtime,
+) -> Result<Option<dns::Server>, StartError> {
+    if !options.workloads {
+        return Ok(None);
+    }
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+    let gateway = runtime.gateway().map(|ip| SocketAddr::new(ip, 53));
+    let dns_options = DnsOptions {
+        listen: gateway.into_iter().chain([loopback]).collect(),
+        domain: options.cluster_domain.clone(),
+        ..DnsOptions::default()
+    };
+    dns::Server::start(client.clone(), dns_options)
+        .await
+        .map(Some)
+        .map_err(StartError::Dns)
+}
+
+fn resolver(options: &NodeOptions, runtime: &dyn Runtime) -> Resolver {
+    let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let cluster = runtime.gateway().map(|ip| dns::resolv::ClusterDns {
+        nameservers: vec![ip],
+        domain: options.cluster_domain.clone(),
+    });
+    Resolver {
+        cluster,
+        machine: dns::resolv::Resolver::parse(&text),
+    }
+}
+
+/// Keeps the names of pods where containers look for them, for as long as the zone lives.
+async fn keep_names(shared: Arc<Shared>, mut zones: watch::Receiver<Arc<dns::Zone>>) {
+    loop {
+        let names = dns::zone::host_names(&zones.borrow_and_update());
+        if let Err(error) = shared.runtime.set_names(&names).await {
+            tracing::warn!(%error, "could not keep the names of pods");
+        }
+        if zones.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What the machine has.
+pub(crate) fn machine() -> &'static Machine {
+    static MACHINE: OnceLock<Machine> = OnceLock::new();
+    MACHINE.get_or_init(|| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let total = meminfo.lines().find_map(|line| {
+            line.strip_prefix("MemTotal:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .trim()
+                .parse::<u64>()
+                .ok()
+        });
+        Machine {
+            cpu_millis: cores as u64 * 1_000,
+            memory_bytes: total.unwrap_or(0) * 1_024,
+            pods: 0,
+            labels: BTreeMap::new(),
+        }
+    })
 }

@@ -26,7 +26,7 @@ pub use actual::{
 };
 pub use admit::{Machine, Rejection, Share, admit};
 pub use desired::{Container, ContainerKind, Desired, Fate, RestartPolicy, as_container};
-pub use image::HOST_IMAGE;
+pub use image::{HOST_IMAGE, PullPolicy};
 pub use probe::{ProbeKind, ProbeRun, ProbeSpec, Verdict};
 pub use qos::QosClass;
 pub use round::list;

@@ -6,11 +6,11 @@
 use jiff::{SignedDuration, Timestamp};
 
 /// The first wait.
-pub const FIRST: SignedDuration = SignedDuration::from_secs(10);
+const FIRST: SignedDuration = SignedDuration::from_secs(10);
 /// The longest wait.
-pub const LONGEST: SignedDuration = SignedDuration::from_secs(300);
+const LONGEST: SignedDuration = SignedDuration::from_secs(300);
 /// Without a restart for this long, the next one is free again.
-pub const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_secs(600);
+const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_secs(600);
 
 /// How long one container must wait before its next start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

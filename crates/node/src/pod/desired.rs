@@ -274,7 +274,7 @@ fn parse(container: &core::Container, kind: ContainerKind, restart: RestartPolic
 }
 
 /// `SIGTERM`, which ends a container unless it says otherwise.
-pub const SIGTERM: i32 = 15;
+const SIGTERM: i32 = 15;
 
 fn signal(name: &str) -> Option<i32> {
     nix::sys::signal::Signal::from_str(name)

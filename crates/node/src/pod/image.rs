@@ -16,7 +16,7 @@ pub enum PullPolicy {
 
 /// Why a container's image cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ImageProblem {
+pub(super) enum ImageProblem {
     /// The name breaks the grammar; the text says where.
     Invalid(String),
     /// Not on the machine, and the policy forbids to fetch it.
@@ -26,7 +26,7 @@ pub enum ImageProblem {
 }
 
 /// Checks the name of an image and whether it can be had.
-pub fn check(name: &str, policy: PullPolicy) -> Result<(), ImageProblem> {
+pub(super) fn check(name: &str, policy: PullPolicy) -> Result<(), ImageProblem> {
     let repository = repository(name).map_err(ImageProblem::Invalid)?;
     match (repository == HOST_IMAGE, policy) {
         (true, _) => Ok(()),

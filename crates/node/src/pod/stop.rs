@@ -283,18 +283,20 @@ fn is_final(round: &Round<'_>) -> bool {
         .is_some_and(status::is_terminal)
 }
 
-/// Every container is gone: gives back the place, says the last word, lets the object go.
+/// Every container is gone: says the last word, gives back the place, lets the object go.
+///
+/// In this order: what the runtime knows of the containers is forgotten with the place.
 fn ended(round: &mut Round<'_>, stop: PodStop) {
+    let gone = matches!(round.desired.fate, Fate::Gone { .. });
+    if !gone && !is_final(round) {
+        last_word(round, stop.why);
+    }
     match round.actual.place {
         Place::Prepared(_) => {
             round.step(Step::ReleasePod);
             round.block(Blocker::Held);
         }
         Place::None | Place::Released => {}
-    }
-    let gone = matches!(round.desired.fate, Fate::Gone { .. });
-    if !gone && !is_final(round) {
-        last_word(round, stop.why);
     }
     match round.desired.fate {
         Fate::Gone { .. } => round.step(Step::Finish),

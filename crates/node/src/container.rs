@@ -1,0 +1,267 @@
+//! From a container of a pod to what the runtime needs to start it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1 as core;
+
+use crate::env;
+use crate::pod::as_container;
+use crate::quantity;
+use crate::runtime::{ContainerId, ContainerSpec, Mount, Root, Tier};
+use crate::volume::{Ready, sub_path};
+
+/// Why a container cannot be started as its pod describes it: the message of a `CreateContainerConfigError`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConfigError(pub(crate) String);
+
+/// Paths of the node's own that belong to one life of a container.
+#[derive(Debug, Clone)]
+pub(crate) struct Files {
+    /// Its log.
+    pub(crate) log: PathBuf,
+    /// Its termination message.
+    pub(crate) message: PathBuf,
+}
+
+/// Where the logs of a container are: one file a life.
+pub(crate) fn log_folder(node: &Path, uid: &str, container: &str) -> PathBuf {
+    node.join("logs").join(uid).join(container)
+}
+
+impl Files {
+    /// The files of one life.
+    pub(crate) fn of(node: &Path, id: &ContainerId) -> Self {
+        Self {
+            log: log_folder(node, &id.pod_uid, &id.container).join(format!("{}.log", id.attempt)),
+            message: node
+                .join("pods")
+                .join(&id.pod_uid)
+                .join("containers")
+                .join(&id.container)
+                .join(format!("{}.message", id.attempt)),
+        }
+    }
+}
+
+/// The container of this name, ephemeral ones included.
+pub(crate) fn find(pod: &core::Pod, name: &str) -> Option<core::Container> {
+    let spec = pod.spec.as_ref()?;
+    let all = spec
+        .containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten());
+    all.filter(|c| c.name == name).cloned().next().or_else(|| {
+        spec.ephemeral_containers
+            .iter()
+            .flatten()
+            .filter(|c| c.name == name)
+            .map(as_container)
+            .next()
+    })
+}
+
+/// Everything that a spec is made from.
+pub(crate) struct Parts<'a> {
+    pub(crate) pod: &'a core::Pod,
+    pub(crate) container: &'a core::Container,
+    pub(crate) id: ContainerId,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) volumes: &'a BTreeMap<String, Ready>,
+    pub(crate) files: Files,
+    pub(crate) tier: Tier,
+    /// Variables for mounts, where the tier cannot honour their paths.
+    pub(crate) mount_variables: &'a dyn Fn(&[Mount]) -> BTreeMap<String, String>,
+}
+
+/// Builds the spec.
+pub(crate) fn spec(parts: Parts<'_>) -> Result<ContainerSpec, ConfigError> {
+    let Parts {
+        pod,
+        container,
+        id,
+        mut env,
+        volumes,
+        files,
+        tier,
+        mount_variables,
+    } = parts;
+    let empty = core::PodSpec::default();
+    let pod_spec = pod.spec.as_ref().unwrap_or(&empty);
+    let security = container.security_context.clone().unwrap_or_default();
+    let pod_security = pod_spec.security_context.clone().unwrap_or_default();
+    let user = security.run_as_user.or(pod_security.run_as_user);
+    check_non_root(
+        pod,
+        container,
+        security.run_as_non_root.or(pod_security.run_as_non_root),
+        user,
+        tier,
+    )?;
+    let mut mounts = mounts(container, volumes, &env)?;
+    let target = container
+        .termination_message_path
+        .clone()
+        .unwrap_or_else(|| "/dev/termination-log".to_owned());
+    mounts.push(Mount {
+        source: files.message.clone(),
+        target: PathBuf::from(target),
+        read_only: false,
+    });
+    env.extend(mount_variables(&mounts));
+    let capabilities = security.capabilities.unwrap_or_default();
+    let limits = container.resources.clone().unwrap_or_default();
+    let amount = |list: &Option<BTreeMap<String, _>>, name: &str| -> Option<String> {
+        let quantity: &k8s_openapi::apimachinery::pkg::api::resource::Quantity =
+            list.as_ref()?.get(name)?;
+        Some(quantity.0.clone())
+    };
+    let number = |value: Option<i64>| value.and_then(|v| u32::try_from(v).ok());
+    let groups = pod_security
+        .supplemental_groups
+        .iter()
+        .flatten()
+        .copied()
+        .chain(pod_security.fs_group);
+    Ok(ContainerSpec {
+        pod: format!(
+            "{}/{}",
+            pod.metadata.namespace.as_deref().unwrap_or_default(),
+            pod.metadata.name.as_deref().unwrap_or_default()
+        ),
+        id,
+        root: Root::Host,
+        argv: env::argv(container, &env),
+        cwd: container
+            .working_dir
+            .as_deref()
+            .filter(|dir| !dir.is_empty())
+            .map(PathBuf::from),
+        user: number(user),
+        group: number(security.run_as_group.or(pod_security.run_as_group)),
+        groups: groups
+            .filter_map(|group| u32::try_from(group).ok())
+            .collect(),
+        read_only_root: security.read_only_root_filesystem.unwrap_or(false),
+        privileged: security.privileged.unwrap_or(false),
+        add_capabilities: names(capabilities.add),
+        drop_capabilities: names(capabilities.drop),
+        no_new_privileges: security.allow_privilege_escalation == Some(false),
+        memory_limit: amount(&limits.limits, "memory")
+            .and_then(|text| quantity::whole(&text))
+            .filter(|bytes| *bytes > 0),
+        cpu_limit_millis: amount(&limits.limits, "cpu")
+            .and_then(|text| quantity::millis(&text))
+            .filter(|m| *m > 0),
+        cpu_request_millis: amount(&limits.requests, "cpu")
+            .and_then(|text| quantity::millis(&text))
+            .filter(|m| *m > 0),
+        stdin: container.stdin.unwrap_or(false),
+        tty: container.tty.unwrap_or(false),
+        log_path: files.log,
+        termination_message: Some(files.message),
+        env,
+        mounts,
+    })
+}
+
+fn names(list: Option<Vec<String>>) -> Vec<String> {
+    let bare = |name: String| {
+        name.strip_prefix("CAP_")
+            .map_or(name.clone(), str::to_owned)
+    };
+    list.into_iter().flatten().map(bare).collect()
+}
+
+/// upstream: `verifyRunAsNonRoot`; the host's file system as an image runs as root unless told otherwise.
+fn check_non_root(
+    pod: &core::Pod,
+    container: &core::Container,
+    non_root: Option<bool>,
+    user: Option<i64>,
+    tier: Tier,
+) -> Result<(), ConfigError> {
+    // Below the containers tier a container is whoever runs Stead.
+    let image_is_root = tier == Tier::Containers || nix::unistd::geteuid().is_root();
+    let about = format!(
+        "(pod: \"{}_{}({})\", container: {})",
+        pod.metadata.name.as_deref().unwrap_or_default(),
+        pod.metadata.namespace.as_deref().unwrap_or_default(),
+        pod.metadata.uid.as_deref().unwrap_or_default(),
+        container.name
+    );
+    match (non_root.unwrap_or(false), user) {
+        (true, Some(0)) => Err(ConfigError(format!(
+            "container's runAsUser breaks non-root policy {about}"
+        ))),
+        (true, None) if image_is_root => Err(ConfigError(format!(
+            "container has runAsNonRoot and image will run as root {about}"
+        ))),
+        (true, Some(_) | None) | (false, _) => Ok(()),
+    }
+}
+
+fn mounts(
+    container: &core::Container,
+    volumes: &BTreeMap<String, Ready>,
+    env: &[(String, String)],
+) -> Result<Vec<Mount>, ConfigError> {
+    if let Some(device) = container.volume_devices.iter().flatten().next() {
+        return Err(ConfigError(format!(
+            "volume \"{}\" is asked for as a block device; only file systems are possible",
+            device.name
+        )));
+    }
+    container
+        .volume_mounts
+        .iter()
+        .flatten()
+        .map(|mount| one_mount(container, mount, volumes, env))
+        .collect()
+}
+
+fn one_mount(
+    container: &core::Container,
+    mount: &core::VolumeMount,
+    volumes: &BTreeMap<String, Ready>,
+    env: &[(String, String)],
+) -> Result<Mount, ConfigError> {
+    let ready = volumes.get(&mount.name).ok_or_else(|| {
+        ConfigError(format!(
+            "container \"{}\" mounts volume \"{}\", which the pod does not have",
+            container.name, mount.name
+        ))
+    })?;
+    if let Some(wanted) = mount
+        .mount_propagation
+        .as_deref()
+        .filter(|wanted| *wanted != "None")
+    {
+        return Err(ConfigError(format!(
+            "mount propagation {wanted} of volume \"{}\" is not possible; use None",
+            mount.name
+        )));
+    }
+    let expression = mount
+        .sub_path_expr
+        .as_deref()
+        .map(|text| env::expand_from(text, env));
+    let below = expression
+        .or_else(|| mount.sub_path.clone())
+        .filter(|below| !below.is_empty());
+    let source = match below {
+        None => ready.path.clone(),
+        Some(below) => sub_path::resolve(&ready.path, &below).map_err(|_| {
+            // upstream: the same sentence whatever the reason, for the reason may tell of the machine's files.
+            ConfigError(format!(
+                "failed to prepare subPath for volumeMount \"{}\" of container \"{}\"",
+                mount.name, container.name
+            ))
+        })?,
+    };
+    Ok(Mount {
+        source,
+        target: PathBuf::from(&mount.mount_path),
+        read_only: ready.read_only || mount.read_only.unwrap_or(false),
+    })
+}

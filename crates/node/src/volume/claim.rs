@@ -1,0 +1,250 @@
+//! Folders of claims: made when first needed, deleted only when the volume's policy asks for it.
+//!
+//! Deletion: the PersistentVolume carries a deletion timestamp *and* our finalizer. The folder is renamed into the trash
+//! first, removed there, and only then is the finalizer dropped. Nothing else ever removes a claim's data.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1 as core;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use super::{MountError, Ready, io_error};
+use crate::worker::Shared;
+
+/// Our driver and our finalizer have the same name.
+pub(crate) const DRIVER: &str = "stead.dev/volume";
+
+/// The folder behind a PersistentVolume.
+pub(crate) fn folder(node: &Path, volume: &core::PersistentVolume) -> Result<Ready, MountError> {
+    let empty = core::PersistentVolumeSpec::default();
+    let spec = volume.spec.as_ref().unwrap_or(&empty);
+    if let Some(handle) = handle(volume) {
+        let path =
+            make(node, handle).map_err(io_error(format!("make the folder of volume {handle}")))?;
+        return Ok(Ready {
+            path,
+            read_only: false,
+        });
+    }
+    if let Some(host) = &spec.host_path {
+        return super::host_path(host);
+    }
+    if let Some(local) = &spec.local {
+        return Ok(Ready {
+            path: PathBuf::from(&local.path),
+            read_only: false,
+        });
+    }
+    Err(MountError::Unsupported {
+        kind: "such persistent",
+    })
+}
+
+/// The handle of a volume of ours, if it can name a folder.
+pub(crate) fn handle(volume: &core::PersistentVolume) -> Option<&str> {
+    let csi = volume
+        .spec
+        .as_ref()?
+        .csi
+        .as_ref()
+        .filter(|csi| csi.driver == DRIVER)?;
+    let handle = csi.volume_handle.as_str();
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    (!handle.is_empty() && !handle.starts_with('.') && handle.bytes().all(fine)).then_some(handle)
+}
+
+/// Makes the folder under another name, so that it is there whole or not at all.
+fn make(node: &Path, handle: &str) -> io::Result<PathBuf> {
+    let volumes = node.join("volumes");
+    let path = volumes.join(handle);
+    if path.is_dir() {
+        return Ok(path);
+    }
+    fs::create_dir_all(&volumes)?;
+    let fresh = volumes.join(format!(".new-{handle}"));
+    match fs::create_dir(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o777))?;
+    sync(&fresh)?;
+    match fs::rename(&fresh, &path) {
+        // Another worker was faster: its folder is as good.
+        Err(_) if path.is_dir() => {}
+        other => other?,
+    }
+    sync(&volumes)?;
+    Ok(path)
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    fs::File::open(folder)?.sync_all()
+}
+
+/// Whether the API asks for the end of this volume, and of its data.
+pub(crate) fn is_condemned(volume: &core::PersistentVolume) -> bool {
+    volume.metadata.deletion_timestamp.is_some()
+        && volume
+            .metadata
+            .finalizers
+            .iter()
+            .flatten()
+            .any(|finalizer| finalizer == DRIVER)
+}
+
+/// Moves the folder of a condemned volume into the trash and removes it there.
+pub(crate) fn remove(node: &Path, handle: &str, uid: &str) -> io::Result<()> {
+    let trash = node.join("trash");
+    fs::create_dir_all(&trash)?;
+    let grave = trash.join(format!("{handle}.{uid}"));
+    match fs::rename(node.join("volumes").join(handle), &grave) {
+        // It was never made, or is in the trash already.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        other => {
+            other?;
+            sync(&trash)?;
+        }
+    }
+    clear(&grave)
+}
+
+fn clear(grave: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(grave) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes what an earlier daemon had moved into the trash but not removed yet.
+pub(crate) fn empty_trash(node: &Path) -> io::Result<()> {
+    match fs::read_dir(node.join("trash")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(graves) => graves
+            .into_iter()
+            .try_for_each(|grave| clear(&grave?.path())),
+    }
+}
+
+/// Deletes a condemned volume once no pod uses it, then lets its object go. Repeated until it is done.
+pub(crate) async fn reclaim(
+    shared: &Shared,
+    api: &Api<core::PersistentVolume>,
+    volume: core::PersistentVolume,
+) {
+    let name = volume.name_any();
+    let uid = volume.uid().unwrap_or_default();
+    if let Some(handle) = handle(&volume).map(str::to_owned) {
+        let folder = shared.node.join("volumes").join(&handle);
+        while shared.in_use.contains(&folder) {
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+        loop {
+            let (node, handle, uid) = (shared.node.clone(), handle.clone(), uid.clone());
+            match tokio::task::spawn_blocking(move || remove(&node, &handle, &uid)).await {
+                Ok(Ok(())) => break,
+                Ok(Err(error)) => {
+                    tracing::warn!(volume = name, %error, "could not delete a volume; trying again")
+                }
+                Err(error) => {
+                    return tracing::warn!(volume = name, %error, "deleting a volume was cut short");
+                }
+            }
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+        tracing::info!(
+            volume = name,
+            "deleted a volume, as its reclaim policy asks"
+        );
+    }
+    while let Err(error) = let_go(api, &name, &uid).await {
+        tracing::debug!(volume = name, %error, "could not drop the finalizer of a volume; trying again");
+        tokio::time::sleep(TRY_AGAIN).await;
+    }
+}
+
+/// How long after a failure it is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// Drops our finalizer from this very volume.
+async fn let_go(api: &Api<core::PersistentVolume>, name: &str, uid: &str) -> kube::Result<()> {
+    let Some(volume) = api
+        .get_opt(name)
+        .await?
+        .filter(|volume| volume.uid().as_deref() == Some(uid))
+    else {
+        return Ok(());
+    };
+    let others: Vec<&String> = volume
+        .finalizers()
+        .iter()
+        .filter(|finalizer| *finalizer != DRIVER)
+        .collect();
+    let metadata = json!({"finalizers": others, "resourceVersion": volume.resource_version()});
+    let patch = Patch::Merge(json!({"metadata": metadata}));
+    match api.patch(name, &PatchParams::default(), &patch).await {
+        Err(kube::Error::Api(refusal)) if refusal.code == 404 => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn volume(handle: &str, deleted: bool, finalizers: &[&str]) -> core::PersistentVolume {
+        let mut object = json!({
+            "metadata": {"name": "v", "uid": "u", "finalizers": finalizers},
+            "spec": {"csi": {"driver": DRIVER, "volumeHandle": handle}},
+        });
+        if deleted {
+            object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        serde_json::from_value(object).expect("a volume")
+    }
+
+    #[test]
+    fn data_stays_unless_the_volume_is_deleted_with_our_finalizer() {
+        assert!(!is_condemned(&volume("h", false, &[DRIVER])));
+        assert!(!is_condemned(&volume("h", true, &["other"])));
+        assert!(is_condemned(&volume("h", true, &["other", DRIVER])));
+    }
+
+    #[test]
+    fn a_folder_is_made_once_kept_and_removed_through_the_trash() {
+        let node = tempfile::tempdir().expect("a folder");
+        let at = node.path();
+        let first = folder(at, &volume("h", false, &[])).expect("made");
+        fs::write(first.path.join("data"), "kept").expect("written");
+        let again = folder(at, &volume("h", false, &[])).expect("found");
+        assert_eq!(
+            fs::read_to_string(again.path.join("data")).expect("still there"),
+            "kept"
+        );
+        remove(at, "h", "u").expect("removed");
+        assert!(!first.path.exists() && !at.join("trash/h.u").exists());
+        remove(at, "h", "u").expect("a second time is no error");
+        fs::create_dir_all(at.join("trash/left.x/deep")).expect("left by a crash");
+        empty_trash(at).expect("emptied");
+        assert!(!at.join("trash/left.x").exists());
+    }
+
+    #[test]
+    fn a_handle_that_is_no_plain_name_is_refused() {
+        let node = tempfile::tempdir().expect("a folder");
+        for handle in ["", "..", "../x", "a/b", ".new-x"] {
+            assert!(
+                folder(node.path(), &volume(handle, false, &[])).is_err(),
+                "{handle}"
+            );
+        }
+    }
+}
