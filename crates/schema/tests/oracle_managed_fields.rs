@@ -166,7 +166,7 @@ fn difference(got: &Result<Value, ApplyError>, response: &Value) -> Option<Strin
 #[test]
 fn every_recorded_write_gives_the_recorded_owners() {
     let (mut passed, mut failed) = (0, Vec::new());
-    for conversation in oracle::conversations("server-side-apply") {
+    for conversation in oracle::conversations(&["server-side-apply"]) {
         let mut live: Option<Value> = None;
         for (at, step) in conversation["steps"]
             .as_array()

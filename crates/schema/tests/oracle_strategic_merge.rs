@@ -26,7 +26,7 @@ fn normal(mut object: Value) -> Value {
 #[test]
 fn every_recorded_patch_gives_the_recorded_object() {
     let (mut passed, mut failed) = (0, Vec::new());
-    for conversation in oracle::conversations("strategic-merge") {
+    for conversation in oracle::conversations(&["strategic-merge"]) {
         let mut live = Value::Null;
         for (at, step) in conversation["steps"]
             .as_array()

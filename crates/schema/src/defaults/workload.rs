@@ -110,6 +110,7 @@ pub(super) fn job(job: &mut Map<String, Value>) {
     default_pointer(spec, "backoffLimit", limit);
     default_pointer(spec, "completionMode", "NonIndexed");
     default_pointer(spec, "suspend", false);
+    default_pointer(spec, "manualSelector", false);
     let replacement = if is_absent(spec, "podFailurePolicy") {
         "TerminatingOrFailed"
     } else {

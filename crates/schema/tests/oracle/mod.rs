@@ -11,9 +11,9 @@ pub fn folder() -> PathBuf {
     std::env::var_os("STEAD_ORACLE").map_or(beside, PathBuf::from)
 }
 
-/// The conversations of one theme.
+/// The conversations of some themes.
 #[expect(dead_code, reason = "each test binary uses its part")]
-pub fn conversations(theme: &str) -> Vec<Value> {
+pub fn conversations(themes: &[&str]) -> Vec<Value> {
     let path = folder().join("conversations.jsonl.gz");
     let file = std::fs::read(&path).unwrap_or_else(|error| {
         panic!(
@@ -28,6 +28,6 @@ pub fn conversations(theme: &str) -> Vec<Value> {
     let all = text
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).expect("each line is JSON"));
-    all.filter(|conversation| conversation["theme"] == theme)
+    all.filter(|conversation| themes.iter().any(|theme| conversation["theme"] == *theme))
         .collect()
 }
