@@ -26,7 +26,7 @@ pub(crate) fn apply(scene: &mut Scene<'_>) -> Result<Outcome, Status> {
     }
     let stored = scene.view.object(table_of(kind), &target.namespace, &target.name).map(|stored| crate::convert::to(kind, stored));
     if stored.is_none() && !target.subresource.is_empty() {
-        return Err(Status::not_found(kind.group, kind.plural, &target.name));
+        return Err(Status::missing(kind, &target.name));
     }
     let live = stored.as_ref().map(|stored| stored.value());
     let api_version = kind.api_version();

@@ -52,7 +52,10 @@ pub(crate) fn delete(scene: &mut Scene<'_>) -> Result<Outcome, Status> {
     let stored = scene
         .view
         .object(table_of(target.kind), &target.namespace, &target.name)
-        .ok_or_else(|| Status::not_found(target.kind.group, target.kind.plural, &target.name))?;
+        .ok_or_else(|| Status::missing(target.kind, &target.name))?;
+    if options.propagation.is_none() {
+        scene.warnings.extend(admit::delete_warning(target.kind).map(str::to_owned));
+    }
     let removed = remove(scene, &stored, &options)?;
     Ok(respond(scene, &stored, removed, &options))
 }
@@ -178,9 +181,10 @@ enum Plan {
 }
 
 fn check_preconditions(kind: &Kind, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
+    // Upstream names the kind here, not the resource, but for namespaces.
+    let named = if kind.plural == "namespaces" { kind.plural } else { kind.kind };
     let conflict = |what: &str, want: &str, have: &str| {
-        // Upstream names the kind here, not the resource.
-        Err(Status::conflict(kind.group, kind.kind, object::name(old), &format!("the {what} in the precondition ({want}) does not match the {what} in record ({have}). The object might have been deleted and then recreated")))
+        Err(Status::conflict(kind.group, named, object::name(old), &format!("the {what} in the precondition ({want}) does not match the {what} in record ({have}). The object might have been deleted and then recreated")))
     };
     match (&options.uid, &options.revision) {
         (Some(uid), _) if uid != object::meta(old, "uid") => conflict("UID", uid, object::meta(old, "uid")),
@@ -192,11 +196,11 @@ fn check_preconditions(kind: &Kind, old: &Value, options: &DeleteOptions) -> Res
 fn plan(kind: &Kind, old: &Value, options: &DeleteOptions, now: Timestamp) -> Plan {
     let mut new = old.clone();
     match (kind.group, kind.plural) {
-        ("", "namespaces") => return plan_namespace(new, options, now),
+        ("", "namespaces") => return plan_namespace(kind, new, options, now),
         ("", "pods") => match graceful(&mut new, options, now) {
             Grace::Pending => return Plan::Pending,
             Grace::Seconds(seconds) => {
-                set_propagation(&mut new, options);
+                set_propagation(kind, &mut new, options);
                 let waits = seconds > 0 || !object::finalizers(&new).is_empty();
                 return if waits { Plan::Mark(new) } else { Plan::Delete(new) };
             }
@@ -204,7 +208,7 @@ fn plan(kind: &Kind, old: &Value, options: &DeleteOptions, now: Timestamp) -> Pl
         },
         _ => {}
     }
-    set_propagation(&mut new, options);
+    set_propagation(kind, &mut new, options);
     if object::finalizers(&new).is_empty() {
         return Plan::Delete(new);
     }
@@ -213,12 +217,12 @@ fn plan(kind: &Kind, old: &Value, options: &DeleteOptions, now: Timestamp) -> Pl
 }
 
 /// A namespace is marked first; when its content is gone and its finalizers are empty it can go.
-fn plan_namespace(mut new: Value, options: &DeleteOptions, now: Timestamp) -> Plan {
+fn plan_namespace(kind: &Kind, mut new: Value, options: &DeleteOptions, now: Timestamp) -> Plan {
     if object::is_terminating(&new) {
         let waits = new["spec"]["finalizers"].as_array().is_some_and(|list| !list.is_empty()) || !object::finalizers(&new).is_empty();
         return if waits { Plan::Pending } else { Plan::Delete(new) };
     }
-    set_propagation(&mut new, options);
+    set_propagation(kind, &mut new, options);
     object::set_meta(&mut new, "deletionTimestamp", object::time(now));
     new["status"]["phase"] = "Terminating".into();
     Plan::Mark(new)
@@ -269,10 +273,12 @@ fn mark(object: &mut Value, now: Timestamp, grace_seconds: i64) {
 }
 
 /// Puts the garbage collector's finalizers as the options say.
-fn set_propagation(object: &mut Value, options: &DeleteOptions) {
+fn set_propagation(kind: &Kind, object: &mut Value, options: &DeleteOptions) {
     let old: Vec<String> = object::finalizers(object).into_iter().map(str::to_owned).collect();
     let has = |name: &str| old.iter().any(|finalizer| finalizer == name);
-    let orphan = options.propagation.map_or_else(|| has(ORPHAN), |policy| policy == Propagation::Orphan);
+    // Where nobody says otherwise, the pods of a Job outlive it; the dependents of everything else do not.
+    let by_default = kind.group == "batch" && kind.plural == "jobs" && !has(FOREGROUND);
+    let orphan = options.propagation.map_or_else(|| has(ORPHAN) || by_default, |policy| policy == Propagation::Orphan);
     let foreground = options.propagation.map_or_else(|| has(FOREGROUND), |policy| policy == Propagation::Foreground);
     if has(ORPHAN) == orphan && has(FOREGROUND) == foreground {
         return;
@@ -298,21 +304,20 @@ fn write(scene: &Scene<'_>, stored: &Stored, mut new: Value, options: &DeleteOpt
     (new, Some(Change { table: table_of(stored.kind), key, object, deleted }))
 }
 
-/// Kinds whose deletion answers with the object, not with a Status (upstream: `ReturnDeletedObject`).
+/// Kinds whose final deletion answers with the object, not with a Status (upstream: `ReturnDeletedObject`).
 fn returns_object(kind: &Kind) -> bool {
     matches!(
         (kind.group, kind.plural),
-        ("", "pods" | "services" | "persistentvolumeclaims" | "persistentvolumes" | "podtemplates" | "resourcequotas" | "serviceaccounts")
+        ("storage.k8s.io", "storageclasses" | "csidrivers" | "csinodes" | "volumeattachments")
+            | ("", "pods" | "services" | "persistentvolumeclaims" | "persistentvolumes" | "podtemplates" | "resourcequotas" | "serviceaccounts")
     )
 }
 
 fn respond(scene: &Scene<'_>, stored: &Stored, removed: Removed, options: &DeleteOptions) -> Outcome {
     let asked = scene.asked;
     let kind = asked.target.kind;
-    let marked = !removed.gone && (object::is_terminating(&removed.object) || !object::finalizers(&removed.object).is_empty());
     let code = if !removed.gone && options.accepted { StatusCode::ACCEPTED } else { StatusCode::OK };
-    let pending = removed.change.is_none() && !removed.gone && !options.dry_run;
-    let response = if returns_object(kind) || kind.plural == "namespaces" || (marked && !pending) {
+    let response = if !removed.gone || returns_object(kind) {
         let body = render::value(kind, &removed.object, asked.format.shape, asked.query.get("includeObject"), scene.now);
         encoded(code, body, asked.format.yaml, &scene.warnings)
     } else {
@@ -322,9 +327,10 @@ fn respond(scene: &Scene<'_>, stored: &Stored, removed: Removed, options: &Delet
 }
 
 fn success(kind: &Kind, object: &Value) -> Value {
-    let mut details = json!({"name": object::name(object), "kind": kind.plural, "uid": object::meta(object, "uid")});
-    if !kind.group.is_empty() {
-        details["group"] = kind.group.into();
+    let (group, plural) = table_of(kind);
+    let mut details = json!({"name": object::name(object), "kind": plural, "uid": object::meta(object, "uid")});
+    if !group.is_empty() {
+        details["group"] = group.into();
     }
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
 }

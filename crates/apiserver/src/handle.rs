@@ -15,7 +15,7 @@ use crate::status::Status;
 use crate::store::{Change, View};
 use crate::user::User;
 use crate::watch::Watch;
-use crate::{create, delete, discovery, list, patch, reviews, subresource, update, watch};
+use crate::{admit, create, delete, discovery, list, patch, reviews, subresource, update, watch};
 
 /// A request with its body read and its user known.
 #[derive(Debug, Clone)]
@@ -82,6 +82,11 @@ impl Outcome {
     /// A refusal, with nothing changed.
     pub fn refused(status: &Status) -> Self {
         Self { reply: Reply::refused(status), changes: Vec::new() }
+    }
+
+    /// A refusal that keeps the warnings given on the way to it.
+    fn refused_with(status: &Status, warnings: &[String]) -> Self {
+        Self::reply(answer(status.code, &status.body(), false, warnings))
     }
 
     pub(crate) fn reply(response: Response<Bytes>) -> Self {
@@ -184,7 +189,8 @@ pub fn perform(operation: &Operation, view: &dyn View, environment: &Environment
         Step::Asked(asked) => asked,
     };
     let mut scene = Scene { asked, view, environment, now, entropy: Entropy::new(seed), warnings: Vec::new(), taken: 0, applied: false };
-    dispatch(&mut scene).unwrap_or_else(|status| Outcome::refused(&status))
+    scene.warnings.extend(admit::deprecation(asked.target.kind).map(str::to_owned));
+    dispatch(&mut scene).unwrap_or_else(|status| Outcome::refused_with(&status, &scene.warnings))
 }
 
 fn ask(request: &Request, target: Target) -> Result<Asked, Status> {

@@ -22,10 +22,10 @@ pub(crate) fn get(scene: &Scene<'_>) -> Result<Outcome, Status> {
     let stored = scene
         .view
         .object(table_of(target.kind), &target.namespace, &target.name)
-        .ok_or_else(|| Status::not_found(target.kind.group, target.kind.plural, &target.name))?;
+        .ok_or_else(|| Status::missing(target.kind, &target.name))?;
     let stored = convert::to(target.kind, stored);
     let body = render::one(target.kind, &stored, asked.format.shape, asked.query.get("includeObject"), scene.now);
-    Ok(Outcome::reply(encoded(StatusCode::OK, body, asked.format.yaml, &[])))
+    Ok(Outcome::reply(encoded(StatusCode::OK, body, asked.format.yaml, &scene.warnings)))
 }
 
 /// `GET` of a collection.
@@ -61,7 +61,7 @@ pub(crate) fn render_list(scene: &Scene<'_>, mut listing: Listing, page: &Page, 
     }
     let body = render::list(kind, &listing, asked.format.shape, asked.query.get("includeObject"), scene.now, &metadata);
     debug_assert!(asked.verb == Verb::List || asked.verb == Verb::DeleteCollection, "only lists are rendered as lists");
-    Outcome::reply(encoded(StatusCode::OK, body, asked.format.yaml && asked.format.shape == Shape::Whole, &[]))
+    Outcome::reply(encoded(StatusCode::OK, body, asked.format.yaml && asked.format.shape == Shape::Whole, &scene.warnings))
 }
 
 fn cut(listing: &mut Listing, page: &Page, selected: bool, metadata: &mut Value) {

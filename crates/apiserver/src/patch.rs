@@ -52,7 +52,7 @@ pub(crate) fn patch(scene: &mut Scene<'_>) -> Result<Outcome, Status> {
     let stored = scene
         .view
         .object(table_of(kind), &target.namespace, &target.name)
-        .ok_or_else(|| Status::not_found(kind.group, kind.plural, &target.name))?;
+        .ok_or_else(|| Status::missing(kind, &target.name))?;
     let stored = crate::convert::to(kind, stored);
     let old = stored.value();
     let patched = patched(scene, kind, &old)?;

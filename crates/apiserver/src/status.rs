@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use serde_json::{Value, json};
+use stead_schema::Kind;
 
 /// One broken rule, rendered into `details.causes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +67,11 @@ impl Status {
     pub fn not_found(group: &str, resource: &str, name: &str) -> Self {
         let full = qualified(resource, group);
         Self::new(StatusCode::NOT_FOUND, "NotFound", format!("{full} \"{name}\" not found")).about(group, resource, name)
+    }
+
+    /// 404: the object of this kind is not there.
+    pub(crate) fn missing(kind: &Kind, name: &str) -> Self {
+        Self::not_found(kind.group, kind.plural, name)
     }
 
     /// 404: the path names nothing that is served.

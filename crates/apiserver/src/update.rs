@@ -37,7 +37,7 @@ pub(crate) fn update(scene: &mut Scene<'_>) -> Result<Outcome, Status> {
             object::set_meta(&mut new, "name", target.name.as_str());
             insert(scene, new, StatusCode::CREATED)
         }
-        None => Err(Status::not_found(kind.group, kind.plural, &target.name)),
+        None => Err(Status::missing(kind, &target.name)),
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn scale(scene: &mut Scene<'_>) -> Result<Outcome, Status> {
     let stored = scene
         .view
         .object(table_of(kind), &target.namespace, &target.name)
-        .ok_or_else(|| Status::not_found(kind.group, kind.plural, &target.name))?;
+        .ok_or_else(|| Status::missing(kind, &target.name))?;
     let owner = stored.value();
     let old = of(&owner);
     let new = match asked.verb {
