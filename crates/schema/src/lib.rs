@@ -33,5 +33,5 @@ pub use kinds::{
     Column, Group, Kind, Subresource, columns, group_versions, groups, kind, kinds, resource,
 };
 pub use merge::{PatchError, strategic_merge};
-pub use openapi::{openapi_v3, openapi_v3_paths};
+pub use openapi::{openapi_v3, openapi_v3_of, openapi_v3_paths};
 pub use prune::prune;

@@ -61,6 +61,8 @@ struct Facts<'a> {
     types: &'a Map<String, Value>,
     go: BTreeMap<String, BTreeMap<String, GoField>>,
     go_scalars: BTreeSet<String>,
+    /// Types that embed `TypeMeta`.
+    go_kinds: BTreeSet<String>,
 }
 
 /// The whole table, or what in the sources could not be understood.
@@ -71,12 +73,7 @@ pub(super) fn make(schema: &Value, go_types: &str) -> Result<String, String> {
             .ok_or_else(|| format!("the oracle's schema has no {name}"))
     };
     let types = object("types")?;
-    let (go, go_scalars) = parse_go(go_types);
-    let facts = Facts {
-        types,
-        go,
-        go_scalars,
-    };
+    let facts = parse_go(types, go_types);
     let mut out = String::from(
         "# Made by `cargo xtask schema`; the format is told in table.rs. Facts only.\n",
     );
@@ -185,36 +182,34 @@ fn roots(facts: &Facts, schema: &Value) -> Vec<String> {
     let marked = facts
         .types
         .iter()
-        .filter(|(name, of)| kind_of(name, of, &served).is_some())
+        .filter(|(name, of)| kind_of(facts, name, of, &served).is_some())
         .map(|(name, _)| name.clone());
     marked
         .chain(EXTRA_ROOTS.iter().map(|name| (*name).to_owned()))
         .collect()
 }
 
-/// `group/version` of a type that has a kind: as OpenAPI marks it, or a type of a package with metadata or a kind field.
-fn kind_of(name: &str, of: &Value, served: &BTreeSet<&str>) -> Option<String> {
-    let marked =
-        of["gvk"]
-            .as_array()
-            .and_then(|all| all.first())
-            .map(|gvk| match text(&gvk["group"]) {
-                "" => text(&gvk["version"]).to_owned(),
-                group => format!("{group}/{}", text(&gvk["version"])),
-            });
-    let own = of["fields"].get("metadata").is_some()
-        || of["fields"].get("kind").is_some()
-        || name.ends_with("Options");
-    let by_package = || {
-        KIND_PACKAGES
-            .iter()
-            .find(|(prefix, _)| name.starts_with(prefix))
-            .filter(|_| own)
-            .map(|(_, gv)| (*gv).to_owned())
-    };
+/// `group/version` of a type that has a kind: as OpenAPI marks it, or of its package if it is a kind in Go.
+fn kind_of(facts: &Facts, name: &str, of: &Value, served: &BTreeSet<&str>) -> Option<String> {
+    let marked = of["gvk"].as_array().and_then(|all| all.first());
+    let marked = marked.map(|gvk| match text(&gvk["group"]) {
+        "" => text(&gvk["version"]).to_owned(),
+        group => format!("{group}/{}", text(&gvk["version"])),
+    });
+    let by_package = || package_of(facts, name).map(|(_, gv)| gv.to_owned());
     marked
         .or_else(by_package)
         .filter(|gv| served.contains(gv.as_str()) || gv == "v1")
+}
+
+/// The package's prefix and its `group/version`, if the type is a kind in Go: if it embeds `TypeMeta`.
+fn package_of(facts: &Facts, name: &str) -> Option<(&'static str, &'static str)> {
+    let package = KIND_PACKAGES
+        .iter()
+        .find(|(prefix, _)| name.starts_with(prefix));
+    package
+        .copied()
+        .filter(|_| facts.go_kinds.contains(short(name)))
 }
 
 fn reachable(facts: &Facts, roots: &[String]) -> BTreeSet<String> {
@@ -297,7 +292,7 @@ fn write_type(out: &mut String, facts: &Facts, name: &str) -> Result<(), String>
         ));
     }
     if gvks.is_empty()
-        && let Some(gvk) = unmarked_kind(name, of)
+        && let Some(gvk) = unmarked_kind(facts, name)
     {
         head.push_str(&format!(" {gvk}"));
     }
@@ -330,15 +325,8 @@ fn write_type(out: &mut String, facts: &Facts, name: &str) -> Result<(), String>
     Ok(())
 }
 
-fn unmarked_kind(name: &str, of: &Value) -> Option<String> {
-    let own = of["fields"].get("metadata").is_some()
-        || name.ends_with("Options")
-        || name.ends_with("meta.v1.APIVersions")
-        || name.ends_with("SerializedReference");
-    let (prefix, gv) = KIND_PACKAGES
-        .iter()
-        .find(|(prefix, _)| name.starts_with(prefix))
-        .filter(|_| own)?;
+fn unmarked_kind(facts: &Facts, name: &str) -> Option<String> {
+    let (prefix, gv) = package_of(facts, name)?;
     let (group, version) = gv.split_once('/').unwrap_or(("", gv));
     Some(format!("{group},{version},{}", &name[prefix.len()..]))
 }
@@ -496,29 +484,34 @@ fn reference(name: &str) -> String {
     leaf(name).map_or_else(|| short(name).to_owned(), str::to_owned)
 }
 
-/// Facts by type and field, with embedded structs flattened; and the named scalar types.
-fn parse_go(
-    text: &str,
-) -> (
-    BTreeMap<String, BTreeMap<String, GoField>>,
-    BTreeSet<String>,
-) {
-    let mut scalars = BTreeSet::new();
+/// Reads the facts about Go: by type and field, with embedded structs flattened.
+fn parse_go<'a>(types: &'a Map<String, Value>, text: &str) -> Facts<'a> {
+    let mut go_scalars = BTreeSet::new();
     let mut raw: BTreeMap<&str, Vec<(&str, GoField)>> = BTreeMap::new();
     for line in text.lines() {
         let mut words = line.split(' ');
         let Some(name) = words.next() else { continue };
         if line.ends_with(" = scalar") {
-            scalars.insert(name.rsplit('.').next().unwrap_or(name).to_owned());
+            go_scalars.insert(name.rsplit('.').next().unwrap_or(name).to_owned());
             continue;
         }
         raw.insert(name, words.filter_map(go_field).collect());
     }
+    let is_kind = |fields: &[(&str, GoField)]| {
+        let mut embedded = fields.iter().filter(|(name, _)| *name == "+");
+        embedded.any(|(_, of)| matches!(of.go_type.as_str(), "metav1.TypeMeta" | "TypeMeta"))
+    };
+    let kinds = raw.iter().filter(|(_, fields)| is_kind(fields));
+    let go_kinds = kinds.map(|(name, _)| (*name).to_owned()).collect();
     let flat = raw
         .keys()
-        .map(|name| ((*name).to_owned(), flatten(&raw, name, 0)))
-        .collect();
-    (flat, scalars)
+        .map(|name| ((*name).to_owned(), flatten(&raw, name, 0)));
+    Facts {
+        types,
+        go: flat.collect(),
+        go_scalars,
+        go_kinds,
+    }
 }
 
 fn go_field(word: &str) -> Option<(&str, GoField)> {
