@@ -107,7 +107,7 @@ pub enum Blocker {
     },
     /// An update would make more pods unavailable than allowed.
     BudgetSpent {
-        /// Unavailable pods.
+        /// Unavailable pods, those that this round deletes included.
         unavailable: u32,
         /// How many may be.
         max_unavailable: u32,
@@ -246,7 +246,7 @@ impl fmt::Display for Blocker {
             }
             Blocker::OldRevisionRemains { pod } => write!(out, "{pod} still has an older revision; new pods come when all such are gone"),
             Blocker::BudgetSpent { unavailable, max_unavailable } => {
-                write!(out, "{unavailable} unavailable, and the update may have {max_unavailable}")
+                write!(out, "{unavailable} unavailable, and an update goes on below {max_unavailable}")
             }
             Blocker::Partition { partition, pods } => write!(out, "the partition {partition} keeps {pods} at the current revision"),
             Blocker::OnDelete { pods } => write!(out, "{pods} outdated; the strategy OnDelete leaves it to you to delete them"),

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use crate::blocker::{Blocker, Retry};
 use crate::decision::{Decision, Plan};
 use crate::event::KubeEvent;
-use crate::observed::{Observed, Ready, Resource, Strategy};
+use crate::observed::{Observed, Ready, Strategy};
 use crate::revision;
 use crate::status::Status;
 use crate::step::Step;
@@ -61,11 +61,7 @@ fn refusal(seen: &Observed) -> Option<Blocker> {
     if let Some((resource, mark)) = seen.freshness.behind() {
         return Some(Blocker::StaleCache { resource, mark });
     }
-    if let Some(malformed) = seen
-        .malformed
-        .iter()
-        .find(|malformed| malformed.resource == Resource::StatefulSets)
-    {
+    if let Some(malformed) = seen.malformed.first() {
         return Some(Blocker::Malformed(malformed.clone()));
     }
     let upstream_has_it =
@@ -110,11 +106,9 @@ fn close(round: Round<'_>, old_revisions: Vec<Step>) -> Decision {
     } else {
         next_available(seen, &round.claimed, &status)
     };
-    let mut blocked = round.blocked;
-    blocked.extend(seen.malformed.iter().cloned().map(Blocker::Malformed));
     Decision {
         plan,
-        blocked,
+        blocked: round.blocked,
         status,
         recheck_at,
         events: round.events,

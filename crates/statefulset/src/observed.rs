@@ -37,7 +37,7 @@ pub struct Observed {
     pub now: Timestamp,
     /// Read-your-writes: how far the caches have come, and how far they must have.
     pub freshness: Freshness,
-    /// Objects that could not be understood. Those of the set itself stop it; others are as if absent, but said.
+    /// Objects that could not be understood. One is enough to stop the set.
     pub malformed: Vec<Malformed>,
 }
 
@@ -66,9 +66,20 @@ impl Observed {
         let claims = parsed(objects.claims, Claim::parse, &mut malformed);
         let revisions = parsed(objects.revisions, Revision::parse, &mut malformed);
         let mut seen = Observed::new(Arc::new(set), pods, claims, revisions, now, freshness);
-        malformed.sort();
-        seen.malformed = malformed;
+        seen.note_malformed(malformed);
         seen
+    }
+
+    /// Adds what could not be parsed, as far as it may concern the set by its name. Such an object stops the set: whether it holds
+    /// an identity, data or a revision cannot be known.
+    pub fn note_malformed(&mut self, malformed: impl IntoIterator<Item = Malformed>) {
+        let set = self.set.clone();
+        self.malformed.extend(
+            malformed
+                .into_iter()
+                .filter(|odd| set.is_concerned_by_malformed(odd)),
+        );
+        self.malformed.sort();
     }
 
     /// Chooses what concerns the set among objects that were parsed before; for a cache that keeps facts instead of JSON.

@@ -166,6 +166,26 @@ pub struct Repair {
     pub storage: bool,
 }
 
+impl Step {
+    /// The variant's name, for metrics, spans and JSON output.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Step::AdoptRevision { .. } => "AdoptRevision",
+            Step::AdoptPod { .. } => "AdoptPod",
+            Step::ReleasePod { .. } => "ReleasePod",
+            Step::CreateRevision { .. } => "CreateRevision",
+            Step::RenumberRevision { .. } => "RenumberRevision",
+            Step::DeleteRevision { .. } => "DeleteRevision",
+            Step::CreateClaim { .. } => "CreateClaim",
+            Step::PatchClaim { .. } => "PatchClaim",
+            Step::CreatePod { .. } => "CreatePod",
+            Step::UpdatePod { .. } => "UpdatePod",
+            Step::DeletePod { .. } => "DeletePod",
+            Step::WriteStatus { .. } => "WriteStatus",
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -186,16 +186,25 @@ fn settle(
         round.settled_claims.insert(claim.name.clone());
         round.events.push(conflict(&claim.name));
     }
-    if !owners.are_right_on(claim) {
-        round.settled_claims.insert(claim.name.clone());
-        lane.push(Step::PatchClaim {
-            claim: claim.name.clone(),
-            uid: claim.uid.clone(),
-            resource_version: claim.resource_version.clone(),
-            ordinal,
-            owners: Json::new(Value::Array(owners.wanted_on(claim))),
-        });
+    if owners.are_right_on(claim) {
+        return;
     }
+    let wanted = owners.wanted_on(claim);
+    // differs: 0101. A reference with our UID under another kind is not ours to take away; upstream writes the same again and again.
+    if wanted
+        .iter()
+        .eq(claim.owners.iter().map(|owner| owner.raw.value()))
+    {
+        return;
+    }
+    round.settled_claims.insert(claim.name.clone());
+    lane.push(Step::PatchClaim {
+        claim: claim.name.clone(),
+        uid: claim.uid.clone(),
+        resource_version: claim.resource_version.clone(),
+        ordinal,
+        owners: Json::new(Value::Array(wanted)),
+    });
 }
 
 fn conflict(claim: &str) -> KubeEvent {

@@ -19,68 +19,46 @@ pub(super) fn roll(round: &mut Round<'_>) -> ControlFlow<()> {
     };
     let max_unavailable = max_unavailable.of(round.seen.set.replicas);
     let unavailable = round.unavailable();
-    let outdated: Vec<_> = outdated(round, partition);
-    if round.seen.set.is_parallel() {
-        clear_broken(round, &outdated);
-    }
-    let rest = outdated
-        .iter()
-        .filter(|(_, pod)| !round.seen.set.is_parallel() || pod.is_available(round.seen));
+    let (broken, healthy) = outdated(round, partition);
+    // upstream keeps the two phases to Parallel; under OrderedReady no pod is broken when this runs.
+    delete(round, &broken);
     let budget = max_unavailable.saturating_sub(unavailable);
-    replace(
-        round,
-        rest,
-        budget,
-        Blocker::BudgetSpent {
-            unavailable,
-            max_unavailable,
-        },
-    )
+    let (now, later) = healthy.split_at(
+        healthy
+            .len()
+            .min(usize::try_from(budget).unwrap_or(usize::MAX)),
+    );
+    delete(round, now);
+    if later.is_empty() {
+        return ControlFlow::Continue(());
+    }
+    let unavailable = unavailable.saturating_add(u32::try_from(now.len()).unwrap_or(u32::MAX));
+    round.stop(Blocker::BudgetSpent {
+        unavailable,
+        max_unavailable,
+    })
 }
 
-/// Outdated pods from the highest ordinal down to the partition that are not already going.
-fn outdated<'a>(round: &Round<'a>, partition: u32) -> Vec<(Ordinal, &'a Pod)> {
+/// Outdated pods that are not already going, from the highest ordinal down to the partition: the broken ones, which are
+/// unavailable already and which no budget must protect, and the healthy ones.
+fn outdated<'a>(
+    round: &Round<'a>,
+    partition: u32,
+) -> (Vec<(Ordinal, &'a Pod)>, Vec<(Ordinal, &'a Pod)>) {
     let lowest = Ordinal(round.seen.set.start.saturating_add(partition));
     let above = round
         .living
         .range(lowest..)
         .rev()
         .map(|(ordinal, pod)| (*ordinal, *pod));
-    above
-        .filter(|(_, pod)| round.is_outdated(pod) && !pod.terminating)
-        .collect()
+    let outdated = above.filter(|(_, pod)| round.is_outdated(pod) && !pod.terminating);
+    outdated.partition(|(_, pod)| !pod.is_available(round.seen))
 }
 
-/// Phase 1 of Parallel: broken outdated pods go at once. They are unavailable already; a budget must not protect them.
-fn clear_broken(round: &mut Round<'_>, outdated: &[(Ordinal, &Pod)]) {
-    let broken: Vec<_> = outdated
+fn delete(round: &mut Round<'_>, pods: &[(Ordinal, &Pod)]) {
+    let lanes: Vec<_> = pods
         .iter()
-        .filter(|(_, pod)| !pod.is_available(round.seen))
-        .collect();
-    let lanes: Vec<_> = broken
-        .into_iter()
         .map(|(ordinal, pod)| round.delete_outdated(pod, *ordinal).into_iter().collect())
         .collect();
     round.wave(lanes);
-}
-
-/// Deletes the first `budget` of these, and says so when it did not reach the others.
-fn replace<'a>(
-    round: &mut Round<'_>,
-    outdated: impl Iterator<Item = &'a (Ordinal, &'a Pod)>,
-    budget: u32,
-    spent: Blocker,
-) -> ControlFlow<()> {
-    let outdated: Vec<_> = outdated.collect();
-    let budget = usize::try_from(budget).unwrap_or(usize::MAX);
-    let lanes: Vec<_> = outdated
-        .iter()
-        .take(budget)
-        .map(|(ordinal, pod)| round.delete_outdated(pod, *ordinal).into_iter().collect())
-        .collect();
-    round.wave(lanes);
-    if outdated.len() > budget {
-        return round.stop(spent);
-    }
-    ControlFlow::Continue(())
 }

@@ -184,25 +184,39 @@ impl Set {
     }
 
     pub(super) fn is_concerned_by_claim(&self, claim: &Claim) -> bool {
+        self.has_claim_name(&claim.name)
+    }
+
+    /// The name is one that a claim of this set has: `<template>-<set>-<ordinal>`.
+    fn has_claim_name(&self, name: &str) -> bool {
         self.claim_templates.iter().any(|template| {
-            let rest = claim
-                .name
+            let rest = name
                 .strip_prefix(&*template.name)
                 .and_then(|rest| rest.strip_prefix('-'));
-            let rest = rest
-                .and_then(|rest| rest.strip_prefix(&*self.name))
-                .and_then(|rest| rest.strip_prefix('-'));
-            rest.is_some_and(|digits| {
-                !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
-            })
+            let pod = rest.and_then(crate::identity::parent_and_ordinal);
+            pod.is_some_and(|(parent, _)| *parent == *self.name)
         })
     }
 
+    fn has_revision_name(&self, name: &str) -> bool {
+        name.starts_with(&*crate::identity::revision_name(&self.name, ""))
+    }
+
+    pub(super) fn is_concerned_by_malformed(&self, malformed: &Malformed) -> bool {
+        let name = &*malformed.name;
+        match malformed.resource {
+            Resource::StatefulSets => true,
+            Resource::Pods => crate::identity::parent_and_ordinal(name)
+                .is_some_and(|(parent, _)| *parent == *self.name),
+            Resource::Claims => self.has_claim_name(name),
+            Resource::Revisions => self.has_revision_name(name),
+        }
+    }
+
     pub(super) fn is_concerned_by_revision(&self, revision: &Revision) -> bool {
-        let own_name = crate::identity::revision_name(&self.name, "");
         self.controls(revision.controller.as_ref())
             || self.selector.matches(&revision.labels)
-            || revision.name.starts_with(&*own_name)
+            || self.has_revision_name(&revision.name)
     }
 }
 
