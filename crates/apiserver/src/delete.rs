@@ -113,7 +113,8 @@ pub(crate) fn options(query: &Query, body: &Decoded) -> Result<DeleteOptions, St
         return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", &causes));
     }
     Ok(DeleteOptions {
-        grace_seconds: given["gracePeriodSeconds"].as_i64(),
+        // A negative grace is a second, as upstream.
+        grace_seconds: given["gracePeriodSeconds"].as_i64().map(|seconds| if seconds < 0 { 1 } else { seconds }),
         propagation,
         uid: text(&given["preconditions"]["uid"]),
         revision: text(&given["preconditions"]["resourceVersion"]),
@@ -241,8 +242,7 @@ enum Grace {
 fn graceful(pod: &mut Value, options: &DeleteOptions, now: Timestamp) -> Grace {
     if object::is_terminating(pod) {
         let have = pod["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
-        let asked = options.grace_seconds.map(|seconds| if seconds < 0 { 1 } else { seconds });
-        return match asked {
+        return match options.grace_seconds {
             _ if have == 0 => Grace::Now,
             Some(seconds) if seconds < have => {
                 let since = object::meta(pod, "deletionTimestamp").parse().unwrap_or(now);

@@ -2,19 +2,19 @@
 
 /// A small generator (splitmix64). Not for secrets: uids and generated names only need to be unique.
 #[derive(Debug, Clone)]
-pub struct Entropy(u64);
+pub(crate) struct Entropy(u64);
 
 /// The letters that Kubernetes uses in generated names: no vowels, so no words.
 const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
 impl Entropy {
     /// The generator of a seed.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// The next 64 bits.
-    pub fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,7 +23,7 @@ impl Entropy {
     }
 
     /// A version 4 UUID.
-    pub fn uuid(&mut self) -> String {
+    pub(crate) fn uuid(&mut self) -> String {
         let (high, low) = (self.bits(), self.bits());
         format!(
             "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
@@ -36,7 +36,7 @@ impl Entropy {
     }
 
     /// Five letters for the end of a generated name.
-    pub fn suffix(&mut self) -> String {
+    pub(crate) fn suffix(&mut self) -> String {
         (0..5).map(|_| char::from(LETTERS[usize::try_from(self.bits() % 27).unwrap_or(0)])).collect()
     }
 }

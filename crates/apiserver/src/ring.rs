@@ -7,7 +7,7 @@ use crate::store::Stored;
 
 /// What happened to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventKind {
+pub(crate) enum EventKind {
     /// It came.
     Added,
     /// It changed.
@@ -18,17 +18,17 @@ pub enum EventKind {
 
 /// One change of one object.
 #[derive(Debug)]
-pub struct Event {
+pub(crate) struct Event {
     /// What happened.
-    pub kind: EventKind,
+    pub(crate) kind: EventKind,
     /// At which revision.
-    pub revision: u64,
+    pub(crate) revision: u64,
     /// The object's key in its table.
-    pub key: Box<str>,
+    pub(crate) key: Box<str>,
     /// The object after the change; of a deletion the last state.
-    pub object: Arc<Stored>,
+    pub(crate) object: Arc<Stored>,
     /// The object before the change.
-    pub previous: Option<Arc<Stored>>,
+    pub(crate) previous: Option<Arc<Stored>>,
 }
 
 /// Events kept in each table at most.

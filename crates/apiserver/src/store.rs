@@ -139,7 +139,7 @@ struct State {
 
 /// The published state. Cheap to share; locks are held only to look up and to publish, never over IO or encoding.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     state: RwLock<State>,
     signals: RwLock<HashMap<Table, watch::Sender<u64>>>,
 }
