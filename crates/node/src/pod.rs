@@ -80,6 +80,7 @@ fn live(round: &mut Round<'_>) {
     }
     announce::post_starts(round);
     let status = status::living(round.desired, round.actual, &round.memory, round.now);
+    start::readiness(round, &status);
     round.report(status);
     if !start::ground(round) {
         return;

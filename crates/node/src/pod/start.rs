@@ -4,6 +4,7 @@
 //! their turn and kept up, then all others; an ended container by its restart policy, after its back-off.
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1 as core;
 
 use super::actual::{AttemptState, Place, StopBecause};
 use super::backoff::Backoff;
@@ -185,7 +186,14 @@ fn due(round: &mut Round<'_>, container: &Container) -> Option<Due> {
 
 fn start_if_due(round: &mut Round<'_>, container: &Container) {
     let Some(due) = due(round, container) else {
-        return still(round, container);
+        if round
+            .latest(container)
+            .is_some_and(|latest| latest.state == AttemptState::Created)
+        {
+            let container = container.name.clone();
+            round.block(Blocker::Starting { container });
+        }
+        return;
     };
     if round.is_held(container) {
         return;
@@ -215,26 +223,33 @@ fn start_if_due(round: &mut Round<'_>, container: &Container) {
     });
 }
 
-/// Says what keeps a container that is not to be started from being ready.
-fn still(round: &mut Round<'_>, container: &Container) {
-    let Some(latest) = round.latest(container) else {
-        return;
-    };
-    let name = || container.name.clone();
-    match latest.state {
-        AttemptState::Created => round.block(Blocker::Starting { container: name() }),
-        AttemptState::Running { .. } => {
-            let status = status::living(round.desired, round.actual, &round.memory, round.now);
-            let ready = status
-                .container_statuses
-                .iter()
-                .flatten()
-                .any(|s| s.name == container.name && s.ready);
-            if !ready && container.kind == ContainerKind::Regular {
-                round.block(Blocker::NotReady { container: name() });
+/// Says what keeps a pod from being ready whose containers all run.
+pub(super) fn readiness(round: &mut Round<'_>, status: &core::PodStatus) {
+    for container in &round.desired.containers {
+        let own = status
+            .init_container_statuses
+            .iter()
+            .chain(&status.container_statuses)
+            .flatten()
+            .find(|own| own.name == container.name);
+        let runs = round
+            .latest(container)
+            .is_some_and(|latest| matches!(latest.state, AttemptState::Running { .. }));
+        match container.kind {
+            ContainerKind::Regular | ContainerKind::Sidecar
+                if runs && own.is_some_and(|own| !own.ready) =>
+            {
+                let container = container.name.clone();
+                round.block(Blocker::NotReady { container });
             }
+            ContainerKind::Regular
+            | ContainerKind::Sidecar
+            | ContainerKind::Init
+            | ContainerKind::Ephemeral => {}
         }
-        AttemptState::Ended(_) => {}
+    }
+    for gate in status::closed_gates(round.desired, status) {
+        round.block(Blocker::GateClosed { gate });
     }
 }
 

@@ -726,6 +726,12 @@ fn ready(desired: &Desired, status: &core::PodStatus, containers: &Condition) ->
     }
 }
 
+/// Readiness gates that are not true in this status.
+pub(super) fn closed_gates(desired: &Desired, status: &core::PodStatus) -> Vec<String> {
+    let is_closed = |gate: &&String| find(status, gate).is_none_or(|c| c.status != "True");
+    desired.gates.iter().filter(is_closed).cloned().collect()
+}
+
 fn initialized(desired: &Desired, status: &core::PodStatus, phase: &str) -> Condition {
     let kind = "Initialized";
     let open: Vec<_> = desired

@@ -149,6 +149,11 @@ pub enum Blocker {
         /// Which.
         container: String,
     },
+    /// A readiness gate is not true.
+    GateClosed {
+        /// Its condition.
+        gate: String,
+    },
     /// Processes are left, or the place could not be given back.
     Held,
     /// The object waits for a finalizer, or for the API to let it go.
