@@ -10,6 +10,8 @@ mod managers;
 mod node;
 mod set;
 
+use std::sync::LazyLock;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -149,11 +151,14 @@ fn managers_before(old: Option<&Value>, new: &Value, subresource: &str) -> Manag
         return of_live();
     }
     let given = managed_fields(new);
+    if old.and_then(managed_fields) == given {
+        return of_live();
+    }
     if is_reset(given) {
         return Managers::default();
     }
     match Managers::decode(given) {
-        Ok(managers) if !managers.is_empty() => managers,
+        Ok(managers) if !managers.is_empty() && managers.are_readable() => managers,
         Ok(_) | Err(_) => of_live(),
     }
 }
@@ -206,26 +211,23 @@ fn update(
         modified,
         removed: _,
     } = comparison;
-    let changed = added.union(&modified).difference(&never_owned());
+    let mut changed = added;
+    changed.absorb(modified);
+    changed.subtract(&NEVER_OWNED);
     if !changed.is_empty() {
-        let set = managers
-            .0
-            .get(identity)
-            .map_or_else(|| changed.clone(), |entry| changed.union(&entry.set));
-        managers.0.insert(
-            identity.clone(),
-            Entry {
-                api_version: writer.api_version.to_owned(),
-                set,
-                time: writer.time(),
-            },
-        );
+        if let Some(entry) = managers.0.get(identity) {
+            changed.absorb(entry.set().into_owned());
+        }
+        let entry = Entry::new(writer.api_version, changed, writer.time());
+        managers.0.insert(identity.clone(), entry);
     }
     managers.cap(UPDATE_MANAGERS_MAX, ANCIENT);
     managers
 }
 
 /// Fields that nobody owns: the object's identity and what the server keeps.
+static NEVER_OWNED: LazyLock<FieldSet> = LazyLock::new(never_owned);
+
 fn never_owned() -> FieldSet {
     let mut set = FieldSet::default();
     for name in ["apiVersion", "kind", "metadata"] {

@@ -90,6 +90,9 @@ fn join(group: &str, version: &str) -> String {
     }
 }
 
+/// Group, version and plural.
+type ResourceKey = (&'static str, &'static str, &'static str);
+
 struct Index {
     kinds: Vec<Kind>,
     /// Positions in `kinds` by (group, version, kind).
@@ -98,7 +101,7 @@ struct Index {
     by_plural: Vec<u16>,
     groups: Vec<Group>,
     /// By (group, version, plural).
-    columns: Vec<((&'static str, &'static str, &'static str), Vec<Column>)>,
+    columns: Vec<(ResourceKey, Vec<Column>)>,
 }
 
 static INDEX: LazyLock<Index> = LazyLock::new(build);
@@ -267,7 +270,7 @@ fn build_groups() -> Vec<Group> {
 }
 
 /// `apps/v1/statefulsets` or `v1/pods`, taken apart.
-fn resource_key(name: &'static str) -> Option<(&'static str, &'static str, &'static str)> {
+fn resource_key(name: &'static str) -> Option<ResourceKey> {
     let (group_version, plural) = name.rsplit_once('/')?;
     let (group, version) = split_group_version(group_version);
     Some((group, version, plural))

@@ -173,7 +173,8 @@ enum Wire<'a> {
     Varint(u64),
     Fixed64(u64),
     Bytes(&'a [u8]),
-    Fixed32(u32),
+    /// No field of the table is one; it is only stepped over.
+    Fixed32,
 }
 
 impl Wire<'_> {
@@ -182,7 +183,7 @@ impl Wire<'_> {
             Self::Varint(_) => 0,
             Self::Fixed64(_) => 1,
             Self::Bytes(_) => 2,
-            Self::Fixed32(_) => 5,
+            Self::Fixed32 => 5,
         }
     }
 }
@@ -225,7 +226,10 @@ impl<'a> Reader<'a> {
                 let length = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
                 Wire::Bytes(self.take(length, start)?)
             }
-            5 => Wire::Fixed32(u32::from_le_bytes(self.fixed(start)?)),
+            5 => {
+                self.take(4, start)?;
+                Wire::Fixed32
+            }
             _ => return Err(bad),
         };
         Ok(Some((number, wire)))
@@ -573,7 +577,7 @@ fn schema_or(
             }
             (Wire::Bytes(bytes), _) => list.push(Value::String(text_of(bytes))),
             (Wire::Varint(value), _) => flag = value != 0,
-            (Wire::Fixed64(_) | Wire::Fixed32(_), _) => {}
+            (Wire::Fixed64(_) | Wire::Fixed32, _) => {}
         }
     }
     Ok(match one {

@@ -130,13 +130,6 @@ impl Field {
     pub(crate) fn merges(&self) -> bool {
         self.patch_strategy.split(',').any(|word| word == "merge")
     }
-
-    /// Whether a patch names the keys that stay (`retainKeys`).
-    pub(crate) fn retains_keys(&self) -> bool {
-        self.patch_strategy
-            .split(',')
-            .any(|word| word == "retainKeys")
-    }
 }
 
 /// One type and its fields, sorted by name.
@@ -560,13 +553,8 @@ mod tests {
             ["containerPort", "protocol"]
         );
         assert_eq!(
-            (
-                ports.merge_key,
-                ports.merges(),
-                ports.retains_keys(),
-                ports.list_type
-            ),
-            ("containerPort", true, false, Some(ListType::Map))
+            (ports.merge_key, ports.merges(), ports.list_type),
+            ("containerPort", true, Some(ListType::Map))
         );
     }
 }

@@ -9,7 +9,7 @@ use super::compare::{self, Comparison};
 use super::managers::{Entry, Identity, Managers, Operation};
 use super::node::Node;
 use super::set::FieldSet;
-use super::{Writer, empty_object, managed_fields, never_owned, reset_fields, set_managed_fields};
+use super::{NEVER_OWNED, Writer, empty_object, managed_fields, reset_fields, set_managed_fields};
 use crate::{prune, set_defaults};
 
 /// The annotation in which client-side apply keeps its configuration.
@@ -190,15 +190,12 @@ impl Application<'_> {
         let reset = reset_fields(self.kind, self.writer.subresource);
         let applied = compare::field_set(self.root, self.config).recursive_difference(&reset);
         let last = managers.0.get(&identity).cloned();
-        let entry = Entry {
-            api_version: self.api_version.to_owned(),
-            set: applied,
-            time: last.as_ref().and_then(|entry| entry.time.clone()),
-        };
+        let time = last.as_ref().and_then(|entry| entry.time.clone());
+        let entry = Entry::new(self.api_version, applied, time);
         managers.0.insert(identity.clone(), entry);
         let merged = match &last {
-            Some(last) if !last.set.is_empty() => {
-                self.without_what_is_no_longer_applied(merged, &managers, &last.set)
+            Some(last) if !last.is_empty() => {
+                self.without_what_is_no_longer_applied(merged, &managers, &last.set())
             }
             Some(_) | None => merged,
         };
@@ -230,7 +227,7 @@ impl Application<'_> {
         let owned = managers
             .0
             .values()
-            .fold(FieldSet::default(), |sum, entry| sum.union(&entry.set));
+            .fold(FieldSet::default(), |sum, entry| sum.union(&entry.set()));
         let kept = fields(&pruned).union(&named(&owned));
         let pruned = remove::remove(self.root, &merged, &all.difference(&kept));
         let gone = all.difference(&fields(&pruned)).intersection(&last);
@@ -334,7 +331,7 @@ fn refuse_conflicts(
         .iter()
         .filter(|(identity, _)| *identity != applier)
     {
-        for path in entry.set.intersection(&changed).paths() {
+        for path in entry.set().intersection(&changed).paths() {
             conflicts.push(Conflict {
                 manager: identity.sentence(),
                 field: path.iter().map(ToString::to_string).collect(),
@@ -352,9 +349,9 @@ fn refuse_conflicts(
 /// The applier never owns the object's identity; without any field it is no manager.
 fn strip(managers: &mut Managers, identity: &Identity) {
     if let Some(entry) = managers.0.get_mut(identity) {
-        entry.set = entry.set.difference(&never_owned());
+        entry.lose(&NEVER_OWNED);
     }
-    managers.0.retain(|_, entry| !entry.set.is_empty());
+    managers.0.retain(|_, entry| !entry.is_empty());
 }
 
 /// Where nothing but times changed, nothing changed.
@@ -363,7 +360,11 @@ fn keep_times(managers: &mut Managers, live: &Value) {
         return;
     };
     for (identity, entry) in &mut managers.0 {
-        if let Some(old) = before.0.get(identity).filter(|old| old.set == entry.set) {
+        if let Some(old) = before
+            .0
+            .get(identity)
+            .filter(|old| old.set() == entry.set())
+        {
             entry.time.clone_from(&old.time);
         }
     }

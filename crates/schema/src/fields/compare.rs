@@ -17,12 +17,11 @@ pub(super) struct Comparison {
 
 impl Comparison {
     /// Without these fields and what is below them.
-    pub(super) fn without(self, fields: &FieldSet) -> Self {
-        Self {
-            added: self.added.recursive_difference(fields),
-            modified: self.modified.recursive_difference(fields),
-            removed: self.removed.recursive_difference(fields),
+    pub(super) fn without(mut self, fields: &FieldSet) -> Self {
+        for set in [&mut self.added, &mut self.modified, &mut self.removed] {
+            set.subtract_recursively(fields);
         }
+        self
     }
 
     fn attach(&mut self, element: &PathElement, inner: Self) {

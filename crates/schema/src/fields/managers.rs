@@ -1,5 +1,6 @@
 //! The managers of an object: decoding and encoding of `metadata.managedFields`.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
@@ -52,9 +53,65 @@ impl Identity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) api_version: String,
-    pub(super) set: FieldSet,
+    fields: Fields,
     /// RFC 3339, UTC, whole seconds: texts compare as times do.
     pub(super) time: Option<String>,
+}
+
+/// Fields as they were read, or decoded: most writes touch few of an object's managers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Fields {
+    Encoded(Value),
+    Decoded(FieldSet),
+}
+
+impl Entry {
+    pub(super) fn new(api_version: &str, set: FieldSet, time: Option<String>) -> Self {
+        Self {
+            api_version: api_version.to_owned(),
+            fields: Fields::Decoded(set),
+            time,
+        }
+    }
+
+    /// The fields; none if they cannot be decoded.
+    pub(super) fn set(&self) -> Cow<'_, FieldSet> {
+        match &self.fields {
+            Fields::Encoded(fields) => Cow::Owned(FieldSet::decode(fields).unwrap_or_default()),
+            Fields::Decoded(set) => Cow::Borrowed(set),
+        }
+    }
+
+    pub(super) fn put(&mut self, set: FieldSet) {
+        self.fields = Fields::Decoded(set);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        match &self.fields {
+            Fields::Encoded(fields) => fields.as_object().is_none_or(Map::is_empty),
+            Fields::Decoded(set) => set.is_empty(),
+        }
+    }
+
+    /// Takes fields away.
+    pub(super) fn lose(&mut self, gone: &FieldSet) {
+        let meets = match &self.fields {
+            Fields::Encoded(fields) => gone.meets(fields),
+            Fields::Decoded(_) => true,
+        };
+        if meets {
+            let mut set = self.set().into_owned();
+            set.subtract(gone);
+            self.put(set);
+        }
+    }
+
+    fn encode(self) -> Value {
+        match self.fields {
+            Fields::Encoded(fields) => fields,
+            Fields::Decoded(set) => set.encode(),
+        }
+    }
 }
 
 /// All managers of an object.
@@ -70,9 +127,18 @@ impl Managers {
         self.0.is_empty()
     }
 
+    /// Whether all fields can be decoded; asked of what clients send, for the server writes what can.
+    pub(super) fn are_readable(&self) -> bool {
+        let readable = |entry: &Entry| match &entry.fields {
+            Fields::Encoded(fields) => FieldSet::decode(fields).is_some(),
+            Fields::Decoded(_) => true,
+        };
+        self.0.values().all(readable)
+    }
+
     /// Whether anybody owns this field.
     pub(super) fn own(&self, path: &[PathElement]) -> bool {
-        self.0.values().any(|entry| entry.set.contains(path))
+        self.0.values().any(|entry| entry.set().contains(path))
     }
 
     /// Reads the list; nothing at all is no managers.
@@ -86,13 +152,12 @@ impl Managers {
     }
 
     /// The list as upstream sorts it, with the entries `apart`; `None` if there are no managers.
-    pub(super) fn encode(&self, apart: Vec<(Identity, Entry)>) -> Option<Value> {
-        let mut entries: Vec<(&Identity, &Entry)> = self.0.iter().collect();
-        entries.extend(apart.iter().map(|(identity, entry)| (identity, entry)));
+    pub(super) fn encode(self, apart: Vec<(Identity, Entry)>) -> Option<Value> {
+        let mut entries: Vec<(Identity, Entry)> = self.0.into_iter().chain(apart).collect();
         entries.sort_by(order);
         let list: Vec<Value> = entries
             .into_iter()
-            .map(|(identity, entry)| encode_entry(identity, entry))
+            .map(|(identity, entry)| encode_entry(&identity, entry))
             .collect();
         (!list.is_empty()).then_some(Value::Array(list))
     }
@@ -102,9 +167,9 @@ impl Managers {
         let mut only = FieldSet::default();
         only.insert(path);
         for entry in self.0.values_mut() {
-            entry.set = entry.set.difference(&only);
+            entry.lose(&only);
         }
-        self.0.retain(|_, entry| !entry.set.is_empty());
+        self.0.retain(|_, entry| !entry.is_empty());
     }
 
     /// Takes one field out of the updaters' entries into entries of its own, without a time, under the same names.
@@ -116,20 +181,16 @@ impl Managers {
         only.insert(path);
         let mut apart = Vec::new();
         for (identity, entry) in &mut self.0 {
-            if identity.operation == Operation::Apply || !entry.set.contains(path) {
+            if identity.operation == Operation::Apply || !entry.set().contains(path) {
                 continue;
             }
-            if entry.set == only {
+            if *entry.set() == only {
                 entry.time = None;
             } else {
-                entry.set = entry.set.difference(&only);
+                entry.lose(&only);
                 apart.push((
                     identity.clone(),
-                    Entry {
-                        api_version: entry.api_version.clone(),
-                        set: only.clone(),
-                        time: None,
-                    },
+                    Entry::new(&entry.api_version, only.clone(), None),
                 ));
             }
         }
@@ -138,18 +199,16 @@ impl Managers {
 
     /// Takes changed and removed fields away from everybody but `keeper`; who has nothing left goes.
     pub(super) fn take_away(&mut self, comparison: &Comparison, keeper: Option<&Identity>) {
-        let gone = comparison
-            .modified
-            .union(&comparison.added)
-            .union(&comparison.removed);
         for (_, entry) in self
             .0
             .iter_mut()
             .filter(|(identity, _)| Some(*identity) != keeper)
         {
-            entry.set = entry.set.difference(&gone);
+            for gone in [&comparison.modified, &comparison.added, &comparison.removed] {
+                entry.lose(gone);
+            }
         }
-        self.0.retain(|_, entry| !entry.set.is_empty());
+        self.0.retain(|_, entry| !entry.is_empty());
     }
 
     /// Merges the oldest update managers of a version into one named `bucket` until at most `most` are left.
@@ -191,7 +250,7 @@ impl Managers {
             if let Some(merged) = self.0.remove(&identity)
                 && let Some(entry) = self.0.get_mut(&bucket)
             {
-                entry.set = entry.set.union(&merged.set);
+                entry.put(entry.set().union(&merged.set()));
                 // The time of what is merged is the more recent one.
                 entry.time = merged.time;
                 left -= 1;
@@ -217,9 +276,9 @@ fn decode_entry(entry: &Value) -> Option<(Identity, Entry)> {
     if api_version.is_empty() || text("fieldsType") != "FieldsV1" {
         return None;
     }
-    let set = match entry.get("fieldsV1") {
-        None | Some(Value::Null) => FieldSet::default(),
-        Some(fields) => FieldSet::decode(fields)?,
+    let fields = match entry.get("fieldsV1") {
+        None | Some(Value::Null) => Fields::Decoded(FieldSet::default()),
+        Some(fields) => Fields::Encoded(fields.clone()),
     };
     let known_version = if operation == Operation::Apply {
         String::new()
@@ -237,13 +296,13 @@ fn decode_entry(entry: &Value) -> Option<(Identity, Entry)> {
         identity,
         Entry {
             api_version,
-            set,
+            fields,
             time,
         },
     ))
 }
 
-fn encode_entry(identity: &Identity, entry: &Entry) -> Value {
+fn encode_entry(identity: &Identity, entry: Entry) -> Value {
     let mut map = Map::new();
     let mut put = |name: &str, text: &str| {
         if !text.is_empty() {
@@ -256,20 +315,20 @@ fn encode_entry(identity: &Identity, entry: &Entry) -> Value {
     put("time", entry.time.as_deref().unwrap_or_default());
     put("fieldsType", "FieldsV1");
     put("subresource", &identity.subresource);
-    map.insert("fieldsV1".to_owned(), entry.set.encode());
+    map.insert("fieldsV1".to_owned(), entry.encode());
     Value::Object(map)
 }
 
 /// By operation, time, manager, version, subresource.
-fn order(left: &(&Identity, &Entry), right: &(&Identity, &Entry)) -> Ordering {
-    let key = |of: &(&Identity, &Entry)| {
+fn order(left: &(Identity, Entry), right: &(Identity, Entry)) -> Ordering {
+    fn key((identity, entry): &(Identity, Entry)) -> (Operation, Option<&str>, &str, &str, &str) {
         (
-            of.0.operation,
-            of.1.time.clone(),
-            of.0.manager.clone(),
-            of.1.api_version.clone(),
-            of.0.subresource.clone(),
+            identity.operation,
+            entry.time.as_deref(),
+            &identity.manager,
+            &entry.api_version,
+            &identity.subresource,
         )
-    };
+    }
     key(left).cmp(&key(right))
 }

@@ -229,15 +229,20 @@ impl FieldSet {
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let mut all = self.clone();
-        all.members.extend(other.members.iter().cloned());
-        for (element, theirs) in &other.children {
-            let merged = all
-                .children
-                .get(element)
-                .map_or_else(|| theirs.clone(), |ours| ours.union(theirs));
-            all.children.insert(element.clone(), merged);
-        }
+        all.absorb(other.clone());
         all
+    }
+
+    /// Takes all fields of the other in.
+    pub(super) fn absorb(&mut self, other: Self) {
+        if self.members.is_empty() && self.children.is_empty() {
+            *self = other;
+            return;
+        }
+        self.members.extend(other.members);
+        for (element, theirs) in other.children {
+            self.children.entry(element).or_default().absorb(theirs);
+        }
     }
 
     /// The fields of both.
@@ -258,39 +263,63 @@ impl FieldSet {
     /// The fields of this set that the other does not name; naming a parent does not take its children.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
-        let mut rest = Self {
-            members: self.members.difference(&other.members).cloned().collect(),
-            children: BTreeMap::new(),
-        };
-        for (element, ours) in &self.children {
-            let child = other
-                .children
-                .get(element)
-                .map_or_else(|| ours.clone(), |theirs| ours.difference(theirs));
-            rest.attach(element.clone(), child);
-        }
+        let mut rest = self.clone();
+        rest.subtract(other);
         rest
     }
 
     /// As [`difference`](Self::difference), but naming a parent takes its children too.
     #[must_use]
     pub fn recursive_difference(&self, other: &Self) -> Self {
-        let mut rest = Self {
-            members: self.members.difference(&other.members).cloned().collect(),
-            children: BTreeMap::new(),
-        };
-        for (element, ours) in self
-            .children
-            .iter()
-            .filter(|(element, _)| !other.members.contains(*element))
-        {
-            let child = other
-                .children
-                .get(element)
-                .map_or_else(|| ours.clone(), |theirs| ours.recursive_difference(theirs));
-            rest.attach(element.clone(), child);
-        }
+        let mut rest = self.clone();
+        rest.subtract_recursively(other);
         rest
+    }
+
+    pub(super) fn subtract(&mut self, other: &Self) {
+        other.members.iter().for_each(|member| {
+            self.members.remove(member);
+        });
+        self.subtract_below(other, Self::subtract);
+    }
+
+    pub(super) fn subtract_recursively(&mut self, other: &Self) {
+        for member in &other.members {
+            self.members.remove(member);
+            self.children.remove(member);
+        }
+        self.subtract_below(other, Self::subtract_recursively);
+    }
+
+    fn subtract_below(&mut self, other: &Self, subtract: fn(&mut Self, &Self)) {
+        for (element, theirs) in &other.children {
+            if let Some(ours) = self.children.get_mut(element) {
+                subtract(ours, theirs);
+                if ours.is_empty() {
+                    self.children.remove(element);
+                }
+            }
+        }
+    }
+
+    /// Whether an encoded set names a field of this one; without decoding it.
+    pub(super) fn meets(&self, fields: &Value) -> bool {
+        let Some(fields) = fields.as_object().filter(|fields| !fields.is_empty()) else {
+            return false;
+        };
+        let is_member = |inner: &Value| {
+            inner
+                .as_object()
+                .is_some_and(|inner| inner.is_empty() || inner.contains_key("."))
+        };
+        self.members
+            .iter()
+            .any(|member| fields.get(&member.encode()).is_some_and(is_member))
+            || self.children.iter().any(|(element, child)| {
+                fields
+                    .get(&element.encode())
+                    .is_some_and(|inner| child.meets(inner))
+            })
     }
 
     /// All paths in it, parents before children.

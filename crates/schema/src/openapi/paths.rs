@@ -74,7 +74,7 @@ pub(super) fn of_kinds(group_version_path: &str, served: &[&'static Kind]) -> Ma
             Vec::new()
         };
         if kind.namespaced && kind.verbs.contains(&"list") {
-            let list = operations(Spoken::of(kind), &[("get", "list")], &kind.verbs);
+            let list = operations(Spoken::of(kind), &[("get", "list")], kind.verbs);
             paths.insert(
                 format!("{root}/{}", kind.plural),
                 with_parameters(list, &[]),
@@ -87,14 +87,14 @@ pub(super) fn of_kinds(group_version_path: &str, served: &[&'static Kind]) -> Ma
                 ("post", "create"),
                 ("delete", "deletecollection"),
             ],
-            &kind.verbs,
+            kind.verbs,
         );
         paths.insert(
             format!("{scoped}/{}", kind.plural),
             with_parameters(collection, &scope),
         );
         let named = [scope.as_slice(), &[path_parameter("name")]].concat();
-        let one = operations(Spoken::of(kind), &ONE, &kind.verbs);
+        let one = operations(Spoken::of(kind), &ONE, kind.verbs);
         paths.insert(
             format!("{scoped}/{}/{{name}}", kind.plural),
             with_parameters(one, &named),
@@ -103,7 +103,7 @@ pub(super) fn of_kinds(group_version_path: &str, served: &[&'static Kind]) -> Ma
             let verbs = operations(
                 Spoken::of_subresource(sub),
                 &[ONE.as_slice(), &[("post", "create")]].concat(),
-                &sub.verbs,
+                sub.verbs,
             );
             paths.insert(
                 format!("{scoped}/{}/{{name}}/{}", kind.plural, sub.name),

@@ -1,13 +1,13 @@
 //! Every recorded protobuf body decodes to the JSON that was recorded beside it.
 
-mod oracle;
-
 use serde_json::Value;
 use stead_schema::protobuf;
 
+use crate::recorded;
+
 #[test]
 fn every_fixture_decodes_to_its_json() {
-    let folder = oracle::folder().join("protobuf");
+    let folder = recorded::folder().join("protobuf");
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| {
         panic!(
             "{}: {error}; STEAD_ORACLE names the oracle's folder",

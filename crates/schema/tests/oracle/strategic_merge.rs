@@ -1,9 +1,9 @@
 //! Replays the recorded strategic merge patches against the pure functions: prune, default, merge.
 
-mod oracle;
-
 use serde_json::{Value, json};
 use stead_schema::{prune, set_defaults, strategic_merge};
+
+use crate::recorded;
 
 /// What of an object the patches of the theme can change.
 fn compared(object: &Value) -> Value {
@@ -26,7 +26,7 @@ fn normal(mut object: Value) -> Value {
 #[test]
 fn every_recorded_patch_gives_the_recorded_object() {
     let (mut passed, mut failed) = (0, Vec::new());
-    for conversation in oracle::conversations(&["strategic-merge"]) {
+    for conversation in recorded::conversations(&["strategic-merge"]) {
         let mut live = Value::Null;
         for (at, step) in conversation["steps"]
             .as_array()

@@ -1,12 +1,12 @@
 //! Replays the recorded server-side apply conversations against the pure functions: who owns what after every write.
 
-mod oracle;
-
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use stead_schema::fields::{ApplyError, Writer, after_update, apply};
 use stead_schema::{prune, set_defaults, strategic_merge};
+
+use crate::recorded;
 
 const KIND: (&str, &str) = ("apps/v1", "StatefulSet");
 
@@ -166,7 +166,7 @@ fn difference(got: &Result<Value, ApplyError>, response: &Value) -> Option<Strin
 #[test]
 fn every_recorded_write_gives_the_recorded_owners() {
     let (mut passed, mut failed) = (0, Vec::new());
-    for conversation in oracle::conversations(&["server-side-apply"]) {
+    for conversation in recorded::conversations(&["server-side-apply"]) {
         let mut live: Option<Value> = None;
         for (at, step) in conversation["steps"]
             .as_array()

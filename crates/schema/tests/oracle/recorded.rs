@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 /// The oracle's folder: `STEAD_ORACLE`, or `../shared/oracle` beside the workspace.
-pub fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/oracle");
     std::env::var_os("STEAD_ORACLE").map_or(beside, PathBuf::from)
 }
 
 /// The conversations of some themes.
-#[expect(dead_code, reason = "each test binary uses its part")]
-pub fn conversations(themes: &[&str]) -> Vec<Value> {
+pub(crate) fn conversations(themes: &[&str]) -> Vec<Value> {
     let path = folder().join("conversations.jsonl.gz");
     let file = std::fs::read(&path).unwrap_or_else(|error| {
         panic!(

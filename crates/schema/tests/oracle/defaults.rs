@@ -1,9 +1,9 @@
 //! What is created is stored as recorded: pruned and defaulted, apart from what a server fills in.
 
-mod oracle;
-
 use serde_json::Value;
 use stead_schema::{prune, set_defaults};
+
+use crate::recorded;
 
 const THEMES: [&str; 9] = [
     "crud",
@@ -85,7 +85,7 @@ fn without_the_account_token(spec: &mut Value) {
 #[test]
 fn everything_that_is_created_is_stored_as_recorded() {
     let (mut passed, mut failed) = (0, Vec::new());
-    for conversation in oracle::conversations(&THEMES) {
+    for conversation in recorded::conversations(&THEMES) {
         for (at, step) in conversation["steps"]
             .as_array()
             .into_iter()
