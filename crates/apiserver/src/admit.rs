@@ -82,8 +82,6 @@ pub(crate) struct Context<'a> {
     pub(crate) cluster: &'a dyn Cluster,
     /// The time of the request.
     pub(crate) now: Timestamp,
-    /// The name of who asks.
-    pub(crate) user: &'a str,
     /// The addresses that services may get.
     pub(crate) service_range: ServiceRange,
 }
@@ -97,10 +95,6 @@ pub(crate) enum Refusal {
     Forbidden { message: String, causes: Vec<ForbiddenCause> },
     /// 404: another object that this one needs is not there.
     NotFound { group: String, plural: String, name: String },
-    /// 400.
-    BadRequest(String),
-    /// 409.
-    Conflict(String),
 }
 
 /// A cause that is not about a field's value: `NamespaceTerminating`.
@@ -238,3 +232,6 @@ pub(crate) fn delete_warning(kind: &Kind) -> Option<&'static str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,11 +90,13 @@ impl Alone {
 
     /// Ends watches, lets requests finish, and frees the data folder.
     pub async fn shutdown(self) {
-        // It may have ended by itself.
         if self.stop.send(()).is_err() {
             tracing::debug!("the server had ended by itself");
         }
-        drop(self.serving.await);
+        if let Err(error) = self.serving.await {
+            tracing::error!(%error, "the server's task did not end well");
+        }
+        self.server.shutdown().await;
     }
 
     /// The namespaces that every cluster has.

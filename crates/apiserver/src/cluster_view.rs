@@ -31,7 +31,6 @@ impl Scene<'_> {
         Context {
             cluster,
             now: self.now,
-            user: &self.asked.user.name,
             service_range: ServiceRange::parse(&self.environment.service_range).unwrap_or_default(),
         }
     }

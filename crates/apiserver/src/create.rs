@@ -163,8 +163,6 @@ pub(crate) fn refused(kind: &Kind, name: &str, refusal: admit::Refusal) -> Statu
             Status::forbidden_because(kind.group, kind.plural, name, &message, &found)
         }
         admit::Refusal::NotFound { group, plural, name } => Status::not_found(&group, &plural, &name),
-        admit::Refusal::BadRequest(message) => Status::bad_request(message),
-        admit::Refusal::Conflict(message) => Status::conflict(kind.group, kind.plural, name, &message),
     }
 }
 

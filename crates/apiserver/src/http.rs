@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::auth::{authenticate, certificate_user};
@@ -33,17 +34,19 @@ impl ApiServer {
     /// Serves TLS connections until `shutdown`: then no more are taken, watches end, and requests get a moment to finish.
     pub async fn serve(&self, listener: TcpListener, tls: Arc<rustls::ServerConfig>, shutdown: impl Future<Output = ()>) {
         let acceptor = TlsAcceptor::from(tls);
-        let graceful = Arc::new(GracefulShutdown::new());
+        let graceful = GracefulShutdown::new();
+        let mut connections = JoinSet::new();
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
+                Some(_) = connections.join_next() => continue,
                 () = &mut shutdown => break,
             };
             match accepted {
                 Ok((stream, _)) => {
                     let watcher = graceful.watcher();
-                    tokio::spawn(connection(self.clone(), acceptor.clone(), stream, watcher));
+                    connections.spawn(connection(self.clone(), acceptor.clone(), stream, watcher));
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely: others must close theirs first.
@@ -54,10 +57,10 @@ impl ApiServer {
         }
         drop(listener);
         self.close_watches();
-        if let Ok(graceful) = Arc::try_unwrap(graceful) {
-            // Whoever is not done by now is cut off.
-            drop(tokio::time::timeout(GRACE, graceful.shutdown()).await);
+        if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
+            tracing::debug!("connections are cut off at the end");
         }
+        connections.shutdown().await;
     }
 }
 

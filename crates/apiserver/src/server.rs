@@ -13,7 +13,7 @@ use crate::service::{ApiService, NodeService};
 use crate::status::Status;
 use crate::store::{Store, Stored, Table, table_of};
 use crate::user::User;
-use crate::writer::{Job, Writer, seed};
+use crate::writer::{Job, Message, Writer, seed};
 
 /// Writes that may wait for the writer; more callers wait to get in.
 const QUEUE: usize = 1024;
@@ -46,7 +46,9 @@ pub struct ApiServer {
 struct Inner {
     store: Arc<Store>,
     environment: Arc<Environment>,
-    jobs: mpsc::Sender<Job>,
+    messages: mpsc::Sender<Message>,
+    /// Turns true when the writer has ended and the folder is free.
+    ended: watch::Receiver<bool>,
     node: RwLock<Option<NodeService>>,
     /// The revision at which this process began: nothing earlier is known to watches.
     since: u64,
@@ -91,7 +93,8 @@ impl ApiServer {
         let objects = contents.entries.into_iter().map(|(key, json)| stored(key, &json)).collect::<Result<Vec<_>, _>>()?;
         let store = Arc::new(Store::new(since, objects));
         let environment = Arc::new(Environment { service_range: options.service_range, address: options.address, token_key });
-        let (jobs, queue) = mpsc::channel(QUEUE);
+        let (messages, queue) = mpsc::channel(QUEUE);
+        let (end, ended) = watch::channel(false);
         let writer = Writer::new(store.clone(), environment.clone(), backend, since);
         std::thread::Builder::new()
             .name("apiserver-writer".to_owned())
@@ -99,10 +102,11 @@ impl ApiServer {
                 writer.run(queue);
                 // The folder is free only once nothing can be written any more.
                 drop(folder);
+                end.send_replace(true);
             })
             .map_err(|cause| OpenError::Io { what: "starting the writer of", path: options.data_dir.unwrap_or_default(), cause })?;
         let (closing, _) = watch::channel(false);
-        let inner = Inner { store, environment, jobs, node: RwLock::new(options.node), since, closing };
+        let inner = Inner { store, environment, messages, ended, node: RwLock::new(options.node), since, closing };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -114,6 +118,18 @@ impl ApiServer {
     /// Sets who answers `log`, `exec`, `attach` and `portforward`.
     pub fn set_node(&self, node: NodeService) {
         *self.inner.node.write().unwrap_or_else(PoisonError::into_inner) = Some(node);
+    }
+
+    /// Ends the server: watches end, what was queued is written, then nothing more is, and the data folder is free.
+    pub async fn shutdown(&self) {
+        self.close_watches();
+        // A writer that has ended already cannot be told.
+        if self.inner.messages.send(Message::Stop).await.is_err() {
+            tracing::debug!("the writer had ended by itself");
+        }
+        let mut ended = self.inner.ended.clone();
+        // A writer that went without a word has freed the folder too.
+        drop(ended.wait_for(|ended| *ended).await);
     }
 
     /// Ends all watches; nothing is lost, clients see their streams end.
@@ -155,7 +171,7 @@ impl ApiServer {
         let (answer, answered) = oneshot::channel();
         let job = Job { operation: Box::new(operation), answer };
         let gone = || Reply::refused(&Status::unavailable("the server is shutting down"));
-        if self.inner.jobs.send(job).await.is_err() {
+        if self.inner.messages.send(Message::Job(job)).await.is_err() {
             return gone();
         }
         answered.await.unwrap_or_else(|_| gone())

@@ -16,6 +16,14 @@ const BATCH_MAX: usize = 256;
 /// Revisions reserved durably at a time: those of changes that live in memory only come from here.
 const RESERVE: u64 = 10_000;
 
+/// What the writer is sent.
+pub(crate) enum Message {
+    /// A write.
+    Job(Job),
+    /// Nothing more is to be written.
+    Stop,
+}
+
 /// A write that waits for its turn.
 pub(crate) struct Job {
     /// What is asked.
@@ -41,15 +49,22 @@ impl Writer {
         Self { store, environment, backend, start: revision, revision, reserved: revision, uncertain: BTreeSet::new() }
     }
 
-    /// Works until the last sender is gone.
-    pub(crate) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        while let Some(first) = jobs.blocking_recv() {
+    /// Works until it is told to stop or the last sender is gone.
+    pub(crate) fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+        while let Some(Message::Job(first)) = messages.blocking_recv() {
             let mut batch = vec![first];
-            while batch.len() < BATCH_MAX {
-                let Ok(next) = jobs.try_recv() else { break };
-                batch.push(next);
+            let mut stop = false;
+            while batch.len() < BATCH_MAX && !stop {
+                match messages.try_recv() {
+                    Ok(Message::Job(next)) => batch.push(next),
+                    Ok(Message::Stop) => stop = true,
+                    Err(mpsc::error::TryRecvError::Empty | mpsc::error::TryRecvError::Disconnected) => break,
+                }
             }
             self.round(batch);
+            if stop {
+                return;
+            }
         }
     }
 
@@ -62,7 +77,7 @@ impl Writer {
             for job in batch {
                 let outcome = evaluate(&job.operation, &overlay, &self.environment);
                 overlay.apply(&outcome.changes);
-                answers.push((job.answer, outcome.reply, !outcome.changes.is_empty()));
+                answers.push((job.answer, outcome.reply));
                 changes.extend(outcome.changes);
             }
             self.revision = overlay.revision();
@@ -71,10 +86,11 @@ impl Writer {
         if committed.is_ok() && !changes.is_empty() {
             self.store.publish(self.start, self.revision, &changes);
         }
-        for (answer, reply, changed) in answers {
+        for (answer, reply) in answers {
+            // Answers of one batch may rest on each other's changes, so they fail together.
             let reply = match &committed {
-                Err(status) if changed => Reply::refused(status),
-                Ok(()) | Err(_) => reply,
+                Err(status) => Reply::refused(status),
+                Ok(()) => reply,
             };
             // Nobody waits any more when the client has gone; the write stands.
             drop(answer.send(reply));

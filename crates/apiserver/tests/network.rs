@@ -111,23 +111,12 @@ async fn writes_are_watched_and_outlive_a_restart_with_the_same_certificates() {
     assert!(watch.next().await.is_none_or(|end| end.is_err()), "the watch ends with the server");
     drop((watch, maps));
 
-    let second = restarted(dir.path()).await;
+    let second = alone(dir.path(), ANY).await.expect("the folder is free");
     assert_eq!(std::fs::read(dir.path().join("pki/ca.crt")).expect("a CA"), before);
     let maps = Api::<ConfigMap>::namespaced(client(&second, |_| {}).await, "default");
     assert_eq!(maps.get("a").await.expect("it is there").data.expect("data")["k"], "v");
     maps.delete("a", &DeleteParams::default()).await.expect("deleted");
     second.shutdown().await;
-}
-
-/// The folder is free soon after the last connection has ended.
-async fn restarted(dir: &Path) -> Alone {
-    loop {
-        match alone(dir, ANY).await {
-            Ok(alone) => return alone,
-            Err(OpenError::Locked { .. }) => tokio::task::yield_now().await,
-            Err(other) => panic!("{other}"),
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

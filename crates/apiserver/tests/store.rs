@@ -100,24 +100,15 @@ async fn objects_and_revisions_outlive_the_server() {
     let first = ready(ApiServer::open(at(dir.path())).expect("a server")).await;
     let (_, before) = send(&first, "POST", MAPS, config_map("a", "1")).await;
     assert_eq!(lock_holder(dir.path()), Some(std::process::id()));
-    drop(first);
-    let second = opened_when_free(dir.path()).await;
+    first.shutdown().await;
+    assert_eq!(lock_holder(dir.path()), None);
+    assert_eq!(send(&first, "POST", MAPS, config_map("late", "1")).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    let second = ApiServer::open(at(dir.path())).expect("the folder is free");
     assert_eq!(send(&second, "GET", &format!("{MAPS}/a"), Value::Null).await.1, before);
     let (_, after) = send(&second, "POST", MAPS, config_map("b", "1")).await;
     assert!(revision(&after) > revision(&before));
     let (code, expired) = send(&second, "GET", &format!("{MAPS}?resourceVersion={}&resourceVersionMatch=Exact", revision(&before)), Value::Null).await;
     assert_eq!((code, &expired["reason"]), (StatusCode::GONE, &json!("Expired")));
-}
-
-/// The lock goes with the writer's thread, which ends soon after the last handle.
-async fn opened_when_free(dir: &std::path::Path) -> ApiServer {
-    loop {
-        match ApiServer::open(at(dir)) {
-            Ok(server) => return server,
-            Err(OpenError::Locked { .. }) => tokio::task::yield_now().await,
-            Err(other) => panic!("{other}"),
-        }
-    }
 }
 
 #[tokio::test]

@@ -78,7 +78,8 @@ fn check_address(address: &str, kind: &str, at: &Path, wrong: &mut Causes) {
     let complaints = match kind {
         "IPv4" => syntax::ipv4(address),
         "IPv6" => syntax::ipv6(address),
-        _ => syntax::dns1123_subdomain(address),
+        "FQDN" => syntax::dns1123_subdomain(address),
+        _ => Vec::new(),
     };
     wrong.complaints(at, address, &complaints);
     if complaints.is_empty() && kind != "FQDN" {

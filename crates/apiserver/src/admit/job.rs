@@ -12,6 +12,10 @@ use super::{Context, Refusal, metadata, pod_spec, pod_warnings, selector, worklo
 pub(crate) const RULES: Strategy = Strategy {
     prepare,
     check,
+    prepare_update: |_, job, _| {
+        say_who_selects(job);
+        Ok(())
+    },
     check_update,
     warnings: |job| pod_warnings::of_template(dig(job, &["spec", "template"]), &Path::root("spec").field("template")),
     generation: Generation::Spec,
@@ -26,6 +30,7 @@ const COUNTERS: [&str; 6] =
 const MOST_INDEXED_PARALLELISM: i64 = 100_000;
 
 fn prepare(job: &mut Value, _: &Context<'_>) -> Result<(), Refusal> {
+    say_who_selects(job);
     if !yes(get(job, "spec"), "manualSelector") {
         select_own_pods(job);
     }
@@ -37,6 +42,11 @@ fn prepare(job: &mut Value, _: &Context<'_>) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// upstream stores the default of `manualSelector`, which its schema does not tell.
+fn say_who_selects(job: &mut Value) {
+    map_mut(job, "spec").entry("manualSelector").or_insert(false.into());
 }
 
 fn select_own_pods(job: &mut Value) {

@@ -2,19 +2,40 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::amount;
 use super::cause::{Causes, NOT_NEGATIVE, Path};
-use super::read::{dig, entries, get, list, put, semantically_equal, text, texts};
+use super::read::{dig, entries, get, list, map_mut, put, semantically_equal, text, texts};
 use super::strategy::Strategy;
 use super::syntax;
 
-pub(crate) const RULES: Strategy =
-    Strategy { check, check_update, check_status: |_, new, wrong| status(new, wrong), ..Strategy::PLAIN };
+pub(crate) const RULES: Strategy = Strategy {
+    prepare: |node, _| {
+        ranges_in_step(node);
+        Ok(())
+    },
+    check,
+    prepare_update: |_, node, _| {
+        ranges_in_step(node);
+        Ok(())
+    },
+    check_update,
+    check_status: |_, new, wrong| status(new, wrong),
+    ..Strategy::PLAIN
+};
 
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 const MAY_CHANGE: [&str; 6] = ["taints", "unschedulable", "podCIDR", "podCIDRs", "providerID", "configSource"];
+
+/// The older field of one range rules. upstream: the conversion of NodeSpec.
+fn ranges_in_step(node: &mut Value) {
+    let spec = get(node, "spec");
+    let one = text(spec, "podCIDR").to_owned();
+    if !one.is_empty() && texts(spec, "podCIDRs").first() != Some(&one.as_str()) {
+        map_mut(node, "spec").insert("podCIDRs".to_owned(), json!([one]));
+    }
+}
 
 fn check(node: &Value, wrong: &mut Causes) {
     taints(node, wrong);

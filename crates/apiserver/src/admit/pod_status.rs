@@ -1,13 +1,25 @@
 //! The status of a pod as its node reports it: what the report may not touch, and steps that containers cannot take.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::cause::{Causes, Path};
 use super::read::{dig, get, has, int, list, map_mut, text};
 use super::{Context, syntax};
 
+/// The older field of one address rules: old nodes know no other. upstream: the conversion of PodStatus.
+fn addresses_in_step(pod: &mut Value) {
+    let status = get(pod, "status");
+    let one = text(status, "podIP").to_owned();
+    let first = list(status, "podIPs").first().map(|first| text(first, "ip").to_owned());
+    if one.is_empty() || first.as_deref() == Some(one.as_str()) {
+        return;
+    }
+    map_mut(pod, "status").insert("podIPs".to_owned(), json!([{"ip": one}]));
+}
+
 /// A report keeps the owners, the quality of service and the generation that was seen.
 pub(crate) fn prepare(old: &Value, new: &mut Value, _: &Context<'_>) {
+    addresses_in_step(new);
     let owners = dig(old, &["metadata", "ownerReferences"]).clone();
     let meta = map_mut(new, "metadata");
     if owners.is_null() {

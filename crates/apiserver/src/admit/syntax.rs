@@ -275,8 +275,3 @@ pub(crate) fn path_segment(value: &str) -> Complaints {
 pub(crate) fn has_backsteps(path: &str) -> bool {
     path.split('/').any(|part| part == "..")
 }
-
-/// Only letters, digits and `_`, not starting with a digit.
-pub(crate) fn c_identifier(value: &str) -> bool {
-    shaped(value, |c| c.is_ascii_alphabetic() || c == b'_', |c| is_alnum(c) || c == b'_', |c| is_alnum(c) || c == b'_')
-}
