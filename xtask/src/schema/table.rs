@@ -370,8 +370,7 @@ fn field_line(
 ) -> Result<String, String> {
     let mut said = format!(
         " {name} {}",
-        shape(facts, field)
-            .ok_or_else(|| format!("field {name} has no type that is known: {field}"))?
+        shape(field).ok_or_else(|| format!("field {name} has no type that is known: {field}"))?
     );
     if let Some(number) = proto {
         said.push_str(&format!(" p{number}"));
@@ -437,7 +436,7 @@ fn go_words(facts: &Facts, go: &GoField) -> String {
     said
 }
 
-fn shape(facts: &Facts, field: &Value) -> Option<String> {
+fn shape(field: &Value) -> Option<String> {
     if let Some(name) = field["ref"].as_str() {
         return Some(reference(name));
     }
@@ -447,10 +446,10 @@ fn shape(facts: &Facts, field: &Value) -> Option<String> {
         (Some("boolean"), _) => Some("bool".to_owned()),
         (Some("integer"), format) => Some(format.unwrap_or("int64").to_owned()),
         (Some("number"), _) => Some("double".to_owned()),
-        (Some("array"), _) => shape(facts, &field["items"]).map(|of| format!("[]{of}")),
+        (Some("array"), _) => shape(&field["items"]).map(|of| format!("[]{of}")),
         (Some("object"), _) => match &field["values"] {
             Value::Null => Some("raw".to_owned()),
-            values => shape(facts, values).map(|of| format!("{{}}{of}")),
+            values => shape(values).map(|of| format!("{{}}{of}")),
         },
         (Some(_), _) => None,
         (None, _) => proto_shape(field),
