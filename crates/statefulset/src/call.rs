@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::identity::{self, HASH_LABEL, POD_INDEX_LABEL, POD_NAME_LABEL};
+use crate::identity::{self, HASH_LABEL, Ordinal, POD_INDEX_LABEL, POD_NAME_LABEL};
+use crate::json::Json;
 use crate::observed::{Resource, Set};
 use crate::step::Step;
 
@@ -56,16 +57,12 @@ pub enum PatchKind {
 impl Step {
     /// The call that carries the step out.
     pub fn call(&self, set: &Set) -> Call {
+        let owner = || identity::set_reference(set);
         match self {
-            Step::AdoptRevision { revision, uid } => strategic(
-                Resource::Revisions,
-                revision,
-                uid,
-                identity::set_reference(set),
-            ),
-            Step::AdoptPod { pod, uid } => {
-                strategic(Resource::Pods, pod, uid, identity::set_reference(set))
+            Step::AdoptRevision { revision, uid } => {
+                strategic(Resource::Revisions, revision, uid, owner())
             }
+            Step::AdoptPod { pod, uid } => strategic(Resource::Pods, pod, uid, owner()),
             Step::ReleasePod {
                 pod,
                 uid,
@@ -104,30 +101,18 @@ impl Step {
                 claim,
                 ordinal,
                 template,
-            } => {
-                let template = set
-                    .claim_templates
-                    .iter()
-                    .find(|candidate| candidate.name == *template);
-                let object = template.map_or(Value::Null, |template| {
-                    identity::new_claim(set, template, *ordinal)
-                });
-                create(Resource::Claims, claim, object)
-            }
+            } => create(Resource::Claims, claim, new_claim(set, template, *ordinal)),
             Step::PatchClaim {
                 claim,
                 uid,
                 resource_version,
                 ordinal: _,
                 owners,
-            } => {
-                let metadata = json!({
-                    "uid": &**uid,
-                    "resourceVersion": &**resource_version,
-                    "ownerReferences": owners.value(),
-                });
-                merge(Resource::Claims, claim, json!({"metadata": metadata}))
-            }
+            } => merge(
+                Resource::Claims,
+                claim,
+                owners_patch(uid, resource_version, owners),
+            ),
             Step::CreatePod {
                 pod,
                 ordinal,
@@ -145,16 +130,12 @@ impl Step {
                 because,
                 volumes,
             } => {
-                let mut patch = json!({"metadata": {"uid": &**uid}});
-                if because.identity {
-                    let labels =
-                        json!({POD_NAME_LABEL: &**pod, POD_INDEX_LABEL: ordinal.to_string()});
-                    patch = json!({"metadata": {"uid": &**uid, "labels": labels}});
-                }
-                if let Some(volumes) = volumes {
-                    identity::put(&mut patch, "spec", json!({"volumes": volumes.value()}));
-                }
-                merge(Resource::Pods, pod, patch)
+                let labels = because.identity.then(|| labels_of(pod, *ordinal));
+                merge(
+                    Resource::Pods,
+                    pod,
+                    repair_patch(uid, labels, volumes.as_ref()),
+                )
             }
             Step::DeletePod {
                 pod,
@@ -173,6 +154,37 @@ impl Step {
             },
         }
     }
+}
+
+/// upstream: updateClaimOwnerRefForSetAndPod, sent as a PUT there.
+fn owners_patch(uid: &str, resource_version: &str, owners: &Json) -> Value {
+    json!({"metadata": {"uid": uid, "resourceVersion": resource_version, "ownerReferences": owners.value()}})
+}
+
+/// upstream: updateIdentity and updateStorage, sent as a PUT there.
+fn repair_patch(uid: &str, labels: Option<Value>, volumes: Option<&Json>) -> Value {
+    let mut patch = json!({"metadata": {"uid": uid}});
+    if let (Some(labels), Some(metadata)) = (labels, patch.get_mut("metadata")) {
+        identity::put(metadata, "labels", labels);
+    }
+    if let Some(volumes) = volumes {
+        identity::put(&mut patch, "spec", json!({"volumes": volumes.value()}));
+    }
+    patch
+}
+
+fn labels_of(pod: &str, ordinal: Ordinal) -> Value {
+    json!({POD_NAME_LABEL: pod, POD_INDEX_LABEL: ordinal.to_string()})
+}
+
+fn new_claim(set: &Set, template: &str, ordinal: Ordinal) -> Value {
+    let template = set
+        .claim_templates
+        .iter()
+        .find(|candidate| &*candidate.name == template);
+    template.map_or(Value::Null, |template| {
+        identity::new_claim(set, template, ordinal)
+    })
 }
 
 fn create(resource: Resource, name: &Arc<str>, object: Value) -> Call {

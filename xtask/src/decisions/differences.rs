@@ -122,12 +122,13 @@ fn excused(line: &Line, write: &Write, earlier: &[Write]) -> Option<OnPurpose> {
     }
 }
 
-/// The object is already so: as it was seen, or as an earlier write of the same sync made it.
+/// The pod or claim is already so: as it was seen, or as an earlier write of the same sync made it.
 fn is_needless(line: &Line, write: &Write, earlier: &[Write]) -> bool {
-    if let Some(last) = earlier
-        .iter()
-        .rfind(|other| other.resource == write.resource && other.name == write.name)
-    {
+    if !["pods", "persistentvolumeclaims"].contains(&&*write.resource) {
+        return false;
+    }
+    let same_object = |other: &&Write| other.resource == write.resource && other.name == write.name;
+    if let Some(last) = earlier.iter().rfind(same_object) {
         return same(last, write);
     }
     let seen = line

@@ -266,7 +266,7 @@ impl Outcome {
 }
 
 /// Stead's writes in their order, with the objects that result one from the other.
-fn ours(line: &Line, seen: &Observed, decision: &Decision) -> Vec<Write> {
+pub(super) fn ours(line: &Line, seen: &Observed, decision: &Decision) -> Vec<Write> {
     let mut world = World::of(line);
     let calls = decision.plan.steps().map(|step| step.call(&seen.set));
     calls

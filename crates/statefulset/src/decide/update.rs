@@ -8,6 +8,9 @@ use crate::observed::{MaxUnavailable, Pod, Strategy};
 
 use super::round::Round;
 
+/// A pod at its ordinal.
+type Placed<'a> = (Ordinal, &'a Pod);
+
 /// Deletes as many outdated pods as may be unavailable.
 ///
 /// upstream 1.37: updateStatefulSetAfterInvariantEstablished, with the gate MaxUnavailableStatefulSet on.
@@ -41,10 +44,7 @@ pub(super) fn roll(round: &mut Round<'_>) -> ControlFlow<()> {
 
 /// Outdated pods that are not already going, from the highest ordinal down to the partition: the broken ones, which are
 /// unavailable already and which no budget must protect, and the healthy ones.
-fn outdated<'a>(
-    round: &Round<'a>,
-    partition: u32,
-) -> (Vec<(Ordinal, &'a Pod)>, Vec<(Ordinal, &'a Pod)>) {
+fn outdated<'a>(round: &Round<'a>, partition: u32) -> (Vec<Placed<'a>>, Vec<Placed<'a>>) {
     let lowest = Ordinal(round.seen.set.start.saturating_add(partition));
     let above = round
         .living
@@ -55,7 +55,7 @@ fn outdated<'a>(
     outdated.partition(|(_, pod)| !pod.is_available(round.seen))
 }
 
-fn delete(round: &mut Round<'_>, pods: &[(Ordinal, &Pod)]) {
+fn delete(round: &mut Round<'_>, pods: &[Placed<'_>]) {
     let lanes: Vec<_> = pods
         .iter()
         .map(|(ordinal, pod)| round.delete_outdated(pod, *ordinal).into_iter().collect())
