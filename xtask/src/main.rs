@@ -3,6 +3,7 @@
 mod bench;
 mod conversations;
 mod decisions;
+mod explore;
 mod figures;
 mod schema;
 
@@ -17,10 +18,11 @@ fn main() -> ExitCode {
         "bench" => bench::run(rest),
         "decisions" => decisions::run(rest),
         "conversations" => conversations::run(rest),
+        "explore" => explore::run(rest),
         "figures" => figures::run(rest),
         "schema" => schema::run(rest),
         _ => {
-            eprintln!("cargo xtask COMMAND: no command {command:?}; there is: schema");
+            eprintln!("cargo xtask COMMAND: no command {command:?}; there are: bench, conversations, decisions, explore, figures, schema");
             ExitCode::FAILURE
         }
     }

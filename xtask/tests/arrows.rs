@@ -27,9 +27,15 @@ const ARROWS: &[(&str, &[&str])] = &[
             "stead-statefulset",
         ],
     ),
+    ("stead-sim", &["stead-statefulset"]),
     (
         "xtask",
-        &["stead-apiserver", "stead-schema", "stead-statefulset"],
+        &[
+            "stead-apiserver",
+            "stead-schema",
+            "stead-sim",
+            "stead-statefulset",
+        ],
     ),
 ];
 
