@@ -19,7 +19,7 @@ use crate::dns::{self, DnsError, DnsOptions};
 use crate::events::Recorder;
 use crate::manager::{self, Command, Manager, Names};
 use crate::pod::Machine;
-use crate::runtime::{self, Runtime, RuntimeError, RuntimeOptions, Tier, TierReport};
+use crate::runtime::{self, Runtime, RuntimeError, RuntimeOptions, Tier};
 use crate::service::{self, Desk};
 use crate::volume::{Volumes, claim};
 use crate::worker::{InUse, Resolver, Shared};
@@ -89,14 +89,9 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
-    /// No tier, or not the one asked for, is possible on this machine.
-    #[error("could not open the {tier} tier: {why}")]
-    Tier {
-        /// The tier asked for, or `any`.
-        tier: String,
-        /// What stands in the way, and what would help.
-        why: String,
-    },
+    /// No tier, or not the one asked for, is possible on this machine: the sentence says why.
+    #[error("{0}")]
+    Tier(String),
     /// The tier's own records could not be read.
     #[error("could not read what the runtime holds")]
     Runtime(#[source] RuntimeError),
@@ -138,6 +133,7 @@ pub struct Node {
     manager: Option<JoinHandle<()>>,
     tasks: JoinSet<()>,
     dns: Option<dns::Server>,
+    sentence: String,
 }
 
 impl Node {
@@ -146,10 +142,18 @@ impl Node {
     /// # Errors
     /// [`StartError`] names what stands in the way.
     pub async fn start(client: kube::Client, options: NodeOptions) -> Result<Node, StartError> {
+        let asked = options.tier;
         let runtime_options = RuntimeOptions::new(options.data_dir.clone(), options.shim.clone());
-        let tier = choose(options.tier, &runtime::probe(&runtime_options))?;
+        let probed = runtime_options.clone();
+        // Trying what the machine allows blocks for some milliseconds.
+        let reports = tokio::task::spawn_blocking(move || runtime::probe(&probed))
+            .await
+            .map_err(|error| StartError::Tier(error.to_string()))?;
+        let (tier, sentence) = runtime::choose(&reports, asked).map_err(StartError::Tier)?;
         let runtime = runtime::open(tier, runtime_options).map_err(StartError::Runtime)?;
-        Self::start_with(client, options, runtime).await
+        let mut node = Self::start_with(client, options, runtime).await?;
+        node.sentence = sentence;
+        Ok(node)
     }
 
     /// Starts the agent on a runtime that the caller has opened.
@@ -188,6 +192,7 @@ impl Node {
             manager: None,
             tasks: JoinSet::new(),
             dns,
+            sentence: format!("{:?}", shared.runtime.tier()).to_lowercase(),
             shared,
         };
         started.work(names, commanded).await?;
@@ -225,6 +230,11 @@ impl Node {
     /// The tier in use.
     pub fn tier(&self) -> Tier {
         self.shared.runtime.tier()
+    }
+
+    /// The tier in a sentence: what it is, and why no better one is possible.
+    pub fn tier_sentence(&self) -> &str {
+        &self.sentence
     }
 
     /// The options it was started with.
@@ -299,36 +309,6 @@ impl Node {
 
 /// Beyond its grace, a pod has this long to be killed and released.
 const AFTER_GRACE: Duration = Duration::from_secs(15);
-
-/// The tier asked for, or the best that is possible.
-fn choose(asked: Option<Tier>, reports: &[TierReport]) -> Result<Tier, StartError> {
-    let refusal = |report: &TierReport| {
-        format!(
-            "{:?}: {}",
-            report.tier,
-            report.refused.as_deref().unwrap_or("possible")
-        )
-    };
-    let wanted = |report: &&TierReport| asked.is_none_or(|tier| tier == report.tier);
-    let possible = reports
-        .iter()
-        .filter(wanted)
-        .find(|report| report.refused.is_none());
-    possible
-        .map(|report| report.tier)
-        .ok_or_else(|| StartError::Tier {
-            tier: asked.map_or_else(
-                || "best".to_owned(),
-                |tier| format!("{tier:?}").to_lowercase(),
-            ),
-            why: reports
-                .iter()
-                .filter(wanted)
-                .map(refusal)
-                .collect::<Vec<_>>()
-                .join("; "),
-        })
-}
 
 fn make_folder(node: &Path) -> Result<(), StartError> {
     ["pods", "volumes", "trash", "logs"]

@@ -311,7 +311,6 @@ impl Worker {
         let id = self.id(&container.name, attempt);
         let sources = self.sources(pod, container).await?;
         let env = env::resolve(pod, container, &sources).map_err(StartFailure::config)?;
-        let env = self.with_hostname(pod, env);
         let files = Files::of(&self.shared.node, &id);
         make_files(&files).map_err(|error| {
             StartFailure::config(format!(
@@ -342,18 +341,6 @@ impl Worker {
             reason: "CreateContainerError",
             message: chain(&error),
         })
-    }
-
-    /// Every container knows its host name; upstream leaves that to the image's shell.
-    fn with_hostname(
-        &self,
-        pod: &core::Pod,
-        mut env: Vec<(String, String)>,
-    ) -> Vec<(String, String)> {
-        if !env.iter().any(|(name, _)| name == "HOSTNAME") {
-            env.insert(0, ("HOSTNAME".to_owned(), self.sandbox(pod).hostname));
-        }
-        env
     }
 
     /// Reads what the environment refers to, as it is now.
