@@ -1,12 +1,14 @@
 //! The node agent: runs pods as containers, with volumes, probes, logs, network and DNS. Knows nothing of Stead but the Kubernetes API.
 
 mod action;
+mod cgroup;
 mod container;
 pub mod dns;
 mod env;
 mod events;
 mod logs;
 mod manager;
+mod network;
 mod node;
 pub mod pod;
 mod quantity;

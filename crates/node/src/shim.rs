@@ -4,6 +4,7 @@
 //! `probe` tries out whether this machine allows a tier. None of them may make a thread: they fork.
 
 mod capabilities;
+mod containers;
 mod exec;
 mod hold;
 mod inside;
@@ -16,6 +17,7 @@ mod program;
 mod rootfs;
 mod rootless;
 mod users;
+mod view;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -57,11 +57,26 @@ impl OneThread {
     }
 }
 
-/// Makes a mount and every mount below it read-only, whatever else holds of them.
-pub(crate) fn set_read_only(path: &Path) -> io::Result<()> {
+/// What is taken from a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Without {
+    /// Nothing can be written.
+    Writing,
+    /// Device nodes are only files.
+    Devices,
+}
+
+/// Takes something from a mount and from every mount below it, whatever else holds of them.
+pub(crate) fn restrict(path: &Path, without: &[Without]) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
+    let attr_set = without.iter().fold(0, |set, what| {
+        set | match what {
+            Without::Writing => libc::MOUNT_ATTR_RDONLY,
+            Without::Devices => libc::MOUNT_ATTR_NODEV,
+        }
+    });
     let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_set,
         attr_clr: 0,
         propagation: 0,
         userns_fd: 0,

@@ -21,6 +21,9 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::cgroup::Cgroup;
+use crate::network::{Network, Range};
+
 use super::marks::{self, Marks};
 use super::names::{self, Names};
 use super::open::system;
@@ -45,6 +48,8 @@ pub(super) struct Local {
 struct Core {
     tier: Tier,
     options: RuntimeOptions,
+    /// The pods' own network, in the containers tier.
+    network: Option<Network>,
     boot: String,
     caller: Caller,
     containers: PathBuf,
@@ -89,13 +94,19 @@ impl Local {
             )?;
         let mut tasks = JoinSet::new();
         tasks.spawn(counting);
+        let pods = read_sandboxes(&sandboxes)?;
+        let network = match tier {
+            Tier::Containers => Some(open_network(&node, &options, &pods)?),
+            Tier::Rootless | Tier::Processes => None,
+        };
         let core = Arc::new(Core {
             tier,
+            network,
             caller: Caller::current(),
             options,
             boot,
             held: Mutex::default(),
-            pods: Mutex::new(read_sandboxes(&sandboxes)?),
+            pods: Mutex::new(pods),
             names: Mutex::default(),
             containers,
             sandboxes,
@@ -187,6 +198,11 @@ impl Runtime for Local {
         blocking(move || core.release(&uid)).boxed()
     }
 
+    fn gateway(&self) -> Option<IpAddr> {
+        let network = self.core.network.as_ref()?;
+        Some(IpAddr::V4(network.range().gateway()))
+    }
+
     fn set_names<'a>(
         &'a self,
         names: &'a [(IpAddr, Vec<String>)],
@@ -211,11 +227,27 @@ impl Core {
         };
         let sandbox = Sandbox { pod, place };
         if pods.get(&sandbox.pod.uid) != Some(&sandbox) {
+            // On record before the kernel is asked for anything: what a crash leaves has an owner.
             self.write_sandbox(&sandbox)?;
+            pods.insert(sandbox.pod.uid.clone(), sandbox.clone());
         }
-        let place = sandbox.place.clone();
-        pods.insert(sandbox.pod.uid.clone(), sandbox);
-        Ok(place)
+        drop(pods);
+        self.attach(&sandbox)?;
+        Ok(sandbox.place)
+    }
+
+    fn attach(&self, sandbox: &Sandbox) -> Result<(), RuntimeError> {
+        let Some(network) = &self.network else {
+            return Ok(());
+        };
+        let uid = &sandbox.pod.uid;
+        let address = match sandbox.place.ip {
+            IpAddr::V4(address) if !sandbox.pod.host_network => Some(address),
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        };
+        network
+            .attach(uid, address)
+            .map_err(system(format!("make the network of pod {uid}")))
     }
 
     fn choose_address(
@@ -233,13 +265,15 @@ impl Core {
                 IpAddr::V6(_) => None,
             })
             .collect();
-        super::addresses::choose(&pod.uid, &taken)
-            .map(IpAddr::V4)
-            .ok_or_else(|| {
-                system(format!("find an address for pod {}", pod.uid))(io::Error::other(
-                    "every address is taken",
-                ))
-            })
+        let free = match &self.network {
+            Some(network) => network.range().free(&taken),
+            None => super::addresses::choose(&pod.uid, &taken),
+        };
+        free.map(IpAddr::V4).ok_or_else(|| {
+            system(format!("find an address for pod {}", pod.uid))(io::Error::other(
+                "every address is taken",
+            ))
+        })
     }
 
     fn write_sandbox(&self, sandbox: &Sandbox) -> Result<(), RuntimeError> {
@@ -295,6 +329,12 @@ impl Core {
         }
         for (id, _) in &records {
             self.forget(id)?;
+        }
+        if let Some(network) = &self.network {
+            network
+                .detach(uid)
+                .map_err(system(format!("give back the network of pod {uid}")))?;
+            crate::cgroup::remove_pod(&network.cgroup(uid));
         }
         let leave = |dir: PathBuf| ignore_missing(fs::remove_dir_all(dir));
         leave(self.containers.join(uid))
@@ -390,10 +430,18 @@ impl Core {
             return Ok(state.clone());
         }
         let (tier, boot) = (self.tier, self.boot.clone());
+        let pod_cgroup = self
+            .network
+            .as_ref()
+            .map(|network| network.cgroup(&id.pod_uid));
         let (id, dir) = (id.clone(), dir.clone());
         tokio::task::spawn_blocking(move || {
             let first = dir.first()?;
             end_orphans(tier, &boot, &id, first.as_ref())?;
+            if let Some(cgroup) = pod_cgroup.and_then(|pod| Cgroup::of(&pod, &id)) {
+                cgroup.end(&boot)?;
+                cgroup.remove();
+            }
             let end = orphaned(last, first.is_some());
             dir.write_state(&end)?;
             Ok(end)
@@ -473,9 +521,9 @@ impl Core {
                     .resolv_conf
                     .is_some()
                     .then(|| dir.join("resolv.conf")),
-                namespaces: None,
+                namespaces: self.network.as_ref().map(|network| network.namespaces(uid)),
                 host_network: sandbox.pod.host_network,
-                cgroup: None,
+                cgroup: self.network.as_ref().map(|network| network.cgroup(uid)),
                 hidden: vec![self.options.data_dir.clone()],
             },
         })
@@ -643,16 +691,8 @@ fn end_orphans(tier: Tier, boot: &str, id: &ContainerId, first: Option<&First>) 
 
 /// The first process is PID 1 of its namespace: the kernel ends it only after every other process in there.
 fn end_namespace(first: &ProcessMark, boot: &str) -> io::Result<()> {
-    while let Some(fd) = first.open(boot)? {
-        first.signal(boot, Signal::KILL)?;
-        let mut fds = [rustix::event::PollFd::new(
-            &fd,
-            rustix::event::PollFlags::IN,
-        )];
-        match rustix::event::poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(other) => return Err(other.into()),
-        }
+    while first.signal(boot, Signal::KILL)? && first.is_alive(boot) {
+        first.wait(boot, Duration::from_secs(1))?;
     }
     Ok(())
 }
@@ -679,6 +719,31 @@ fn killed(started_at: String, finished_at: String) -> ContainerState {
         started_at,
         finished_at,
     }
+}
+
+/// The network of the data folder. Its range is on record; it stays while there are pods in it.
+fn open_network(
+    node: &Path,
+    options: &RuntimeOptions,
+    pods: &BTreeMap<String, Sandbox>,
+) -> Result<Network, RuntimeError> {
+    let what = || system("take up the network of the pods");
+    let record = node.join("network.json");
+    let asked = match &options.pod_range {
+        Some(text) => Some(
+            text.parse::<Range>()
+                .map_err(|why| what()(io::Error::other(why)))?,
+        ),
+        None => None,
+    };
+    let recorded = read_json::<Range>(&record).map_err(what())?;
+    let network = Network::open(&options.data_dir, asked, recorded).map_err(what())?;
+    if recorded != Some(network.range()) {
+        write_json(&record, &network.range(), Durable::No).map_err(what())?;
+    }
+    let known: BTreeSet<String> = pods.keys().cloned().collect();
+    network.sweep(&known).map_err(what())?;
+    Ok(network)
 }
 
 fn record_folders(containers: &Path) -> io::Result<Vec<PathBuf>> {

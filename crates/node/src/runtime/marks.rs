@@ -9,12 +9,14 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use super::ContainerId;
 use super::process::{ProcessMark, Stat, all_pids};
 use super::record::{CONTAINER_VARIABLE, POD_VARIABLE};
+
+/// How long a process that was killed is waited for before all are looked for again: it may hang in the kernel.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What to look for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,20 +125,8 @@ pub(crate) fn end(marks: &Marks, boot: &str) -> io::Result<()> {
             process.signal(boot, Signal::KILL)?;
         }
         for process in &found {
-            wait_for_end(process, boot)?;
+            process.wait(boot, PATIENCE)?;
         }
-    }
-}
-
-/// Waits until a process that was killed is gone, but not for ever: it may hang in the kernel.
-fn wait_for_end(process: &ProcessMark, boot: &str) -> io::Result<()> {
-    let Some(fd) = process.open(boot)? else {
-        return Ok(());
-    };
-    let patience = Timespec::try_from(Duration::from_secs(1)).map_err(io::Error::other)?;
-    match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&patience)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(other) => Err(other.into()),
     }
 }
 

@@ -3,7 +3,9 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +59,18 @@ impl ProcessMark {
         };
         // Looked at after the descriptor was taken: what the start time proves, the descriptor now pins.
         Ok(self.is_alive(boot).then_some(fd))
+    }
+
+    /// Waits until this very process is gone, but no longer than `patience`.
+    pub(crate) fn wait(&self, boot: &str, patience: Duration) -> io::Result<()> {
+        let Some(fd) = self.open(boot)? else {
+            return Ok(());
+        };
+        let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&patience)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(other) => Err(other.into()),
+        }
     }
 
     /// Sends a signal to this very process; `false` when it is gone.

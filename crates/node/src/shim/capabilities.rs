@@ -95,12 +95,6 @@ pub(crate) fn unknown<'a>(names: impl IntoIterator<Item = &'a String>) -> Vec<St
         .collect()
 }
 
-/// The name of a capability as the kernel's headers write it.
-pub(super) fn full_name(number: u32) -> Option<String> {
-    let name = NAMES.get(usize::try_from(number).ok()?)?;
-    Some(format!("CAP_{name}"))
-}
-
 /// Before the user is changed: takes the rest out of reach for good, and keeps what is held over the change.
 pub(super) fn limit(keep: &[u32]) -> io::Result<()> {
     for number in 0..64 {

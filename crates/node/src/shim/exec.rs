@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::runtime::{Order, RecordDir, Tier, raw_pid};
 use crate::sys::OneThread;
 
-use super::launch::{ChildStreams, Side, StartFailure, fork_gated};
+use super::launch::{ChildStreams, Side, StartFailure, begin_session, fork_gated};
 use super::program::Program;
 
 /// What is to run. Its streams come with it: standard input (if wanted), output and error, unless it has a terminal.
@@ -131,10 +131,9 @@ fn start(
     match fork_gated(alone, CloneFlags::empty())? {
         Side::Child(mut gate) => {
             gate.pass();
-            drop(terminal.as_ref());
             let sentence = match take_streams(&streams, exec.tty) {
                 Ok(()) => program.run(),
-                Err(error) => format!("set up standard streams: {error}"),
+                Err(sentence) => sentence,
             };
             gate.fail(&sentence)
         }
@@ -150,7 +149,8 @@ fn start(
 fn program(order: &Order, exec: &ExecOrder) -> Program {
     let mut program = match order.tier {
         Tier::Processes => super::processes::program(order),
-        Tier::Rootless | Tier::Containers => super::rootless::program(order),
+        Tier::Rootless => super::rootless::program(order),
+        Tier::Containers => super::containers::program(order),
     };
     program.argv.clone_from(&exec.argv);
     if exec.tty {
@@ -164,11 +164,7 @@ fn join(order: &Order, init: &OwnedFd) -> io::Result<()> {
     match order.tier {
         Tier::Processes => Ok(()),
         Tier::Rootless => Ok(setns(init, super::rootless::NAMESPACES)?),
-        Tier::Containers => Ok(setns(
-            init,
-            super::rootless::NAMESPACES.difference(CloneFlags::CLONE_NEWUSER)
-                | CloneFlags::CLONE_NEWNET,
-        )?),
+        Tier::Containers => super::containers::join(order, init),
     }
 }
 
@@ -205,12 +201,13 @@ fn open_terminal() -> io::Result<(ChildStreams, OwnedFd)> {
     Ok((streams, master))
 }
 
-fn take_streams(streams: &ChildStreams, tty: bool) -> io::Result<()> {
-    rustix::process::setsid()?;
+fn take_streams(streams: &ChildStreams, tty: bool) -> Result<(), String> {
+    begin_session()?;
     if tty {
-        rustix::process::ioctl_tiocsctty(&streams.stdin)?;
+        rustix::process::ioctl_tiocsctty(&streams.stdin)
+            .map_err(|error| format!("take the terminal: {error}"))?;
     }
-    streams.take_their_place()
+    streams.take_over()
 }
 
 /// Waits for the program's end; ends it when whoever asked is gone.

@@ -10,19 +10,26 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
 
+use crate::sys::Without;
+
 use super::mounts;
 
 /// Shows `source` at `target` below `root`; the place is made where it is missing and can be made.
-pub(super) fn bind(root: &Path, source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
+pub(super) fn bind(
+    root: &Path,
+    source: &Path,
+    target: &Path,
+    without: &[Without],
+) -> io::Result<()> {
     let is_dir = std::fs::metadata(source)?.is_dir();
     let place = place(&File::open(root)?.into(), target, is_dir)?;
-    mounts::bind(source, &by_descriptor(&place), false)?;
-    if read_only {
-        // Opened anew: the descriptor is of what is below the mount.
-        let mounted = self::place(&File::open(root)?.into(), target, is_dir)?;
-        crate::sys::set_read_only(&by_descriptor(&mounted))?;
+    mounts::bind(source, &by_descriptor(&place), &[])?;
+    if without.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    // Opened anew: the descriptor is of what is below the mount.
+    let mounted = self::place(&File::open(root)?.into(), target, is_dir)?;
+    crate::sys::restrict(&by_descriptor(&mounted), without)
 }
 
 /// Opens a place below `root`, made where it is missing.

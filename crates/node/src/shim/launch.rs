@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sched::CloneFlags;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
+use crate::cgroup::Cgroup;
 use crate::runtime::{First, Order, ProcessMark, RecordDir, Tier};
 use crate::sys::{Forked, OneThread};
 
@@ -38,24 +39,25 @@ pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFa
     match order.tier {
         Tier::Processes => super::processes::launch(order, dir),
         Tier::Rootless => super::rootless::launch(order, dir),
-        Tier::Containers => Err(StartFailure(
-            "this tier is not built into this program".to_owned(),
-        )),
+        Tier::Containers => super::containers::launch(order, dir),
     }
 }
 
 /// Whether the kernel ended a process of this container for want of memory. Told by its cgroup, where it has one.
 pub(super) fn ran_out_of_memory(order: &Order) -> bool {
-    match order.tier {
-        Tier::Processes | Tier::Rootless | Tier::Containers => false,
-    }
+    cgroup(order).is_some_and(|cgroup| cgroup.ran_out_of_memory())
 }
 
 /// Takes back what launching took from the kernel, when every process is gone.
 pub(super) fn clean_up(order: &Order) {
-    match order.tier {
-        Tier::Processes | Tier::Rootless | Tier::Containers => {}
+    if let Some(cgroup) = cgroup(order) {
+        cgroup.remove();
     }
+}
+
+/// The cgroup of the container, in the tier that has them.
+pub(super) fn cgroup(order: &Order) -> Option<Cgroup> {
+    Cgroup::of(order.place.cgroup.as_deref()?, &order.spec.id)
 }
 
 /// The child's ends of its standard streams.
@@ -67,12 +69,19 @@ pub(super) struct ChildStreams {
 
 impl ChildStreams {
     /// Makes them the standard streams of the calling process.
-    pub(super) fn take_their_place(&self) -> io::Result<()> {
-        rustix::stdio::dup2_stdin(&self.stdin)?;
-        rustix::stdio::dup2_stdout(&self.stdout)?;
-        rustix::stdio::dup2_stderr(&self.stderr)?;
-        Ok(())
+    pub(super) fn take_over(&self) -> Result<(), String> {
+        rustix::stdio::dup2_stdin(&self.stdin)
+            .and_then(|()| rustix::stdio::dup2_stdout(&self.stdout))
+            .and_then(|()| rustix::stdio::dup2_stderr(&self.stderr))
+            .map_err(|error| format!("set up standard streams: {error}"))
     }
+}
+
+/// Makes the calling process the leader of a session of its own.
+pub(super) fn begin_session() -> Result<(), String> {
+    rustix::process::setsid()
+        .map(|_| ())
+        .map_err(|error| format!("begin a session: {error}"))
 }
 
 /// The shim's ends of a container's outputs, with the child's ends of its streams.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive};
 
-use crate::sys;
+use crate::sys::{self, Without};
 
 /// Kinds of file systems that the kernel makes up: nothing of them belongs into a container as files.
 const MADE_UP: [&str; 25] = [
@@ -142,12 +142,12 @@ fn escape(path: &Path, colons: bool) -> Vec<u8> {
 }
 
 /// Shows a folder or file of the machine at another place, with everything mounted below it.
-pub(super) fn bind(source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
+pub(super) fn bind(source: &Path, target: &Path, without: &[Without]) -> io::Result<()> {
     mount_bind_recursive(source, target)?;
-    if read_only {
-        sys::set_read_only(target)?;
+    if without.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    sys::restrict(target, without)
 }
 
 /// Makes a folder a mount point of its own.

@@ -34,7 +34,7 @@ fn try_out(tier: Tier, folder: &Path) -> Result<(), StartFailure> {
     match tier {
         Tier::Processes => Ok(()),
         Tier::Rootless => super::rootless::try_out(&order, &layer),
-        Tier::Containers => Err(StartFailure("it is not built into this program".to_owned())),
+        Tier::Containers => super::containers::try_out(&order, &layer),
     }
 }
 
@@ -85,6 +85,7 @@ fn order(tier: Tier, folder: &Path) -> io::Result<Order> {
             hostname_file: hosts.clone(),
             hosts,
             hidden: vec![folder.to_owned()],
+            cgroup: Some(format!("stead/probe-{}", std::process::id())),
             ..Place::default()
         },
     })

@@ -7,7 +7,9 @@ use nix::sched::CloneFlags;
 use crate::runtime::{CONTAINER_VARIABLE, Order, POD_VARIABLE, RecordDir};
 use crate::sys::OneThread;
 
-use super::launch::{Launched, Side, StartFailure, fork_gated, make_streams, record_first};
+use super::launch::{
+    Launched, Side, StartFailure, begin_session, fork_gated, make_streams, record_first,
+};
 use super::program::{DEFAULT_PATH, Program};
 
 /// Starts the container's program.
@@ -17,12 +19,9 @@ pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFa
     match fork_gated(OneThread::prove()?, CloneFlags::empty())? {
         Side::Child(mut gate) => {
             gate.pass();
-            let sentence = match streams.take_their_place().and_then(|()| {
-                rustix::process::setsid()?;
-                Ok(())
-            }) {
+            let sentence = match begin_session().and_then(|()| streams.take_over()) {
                 Ok(()) => program.run(),
-                Err(error) => format!("set up standard streams: {error}"),
+                Err(sentence) => sentence,
             };
             gate.fail(&sentence)
         }

@@ -17,6 +17,8 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::mount::MountFlags;
 
+use crate::sys::Without;
+
 use super::mounts::{self, MountPoint, Overlay};
 
 /// Left empty: made by the kernel, or mounted by whoever uses this root.
@@ -36,8 +38,8 @@ pub(super) struct HostRoot<'a> {
     pub(super) targets: &'a [Target],
     /// Whether this is in a user namespace.
     pub(super) unprivileged: bool,
-    /// Whether the private layer is left out.
-    pub(super) read_only: bool,
+    /// What the container may not do with its root.
+    pub(super) without: &'a [Without],
 }
 
 /// A place inside the container that something will be mounted on.
@@ -71,6 +73,7 @@ impl HostRoot<'_> {
         for hidden in self.hidden {
             maker.cover(hidden)?;
         }
+        maker.restrict_root()?;
         Ok(root)
     }
 
@@ -115,7 +118,7 @@ impl Maker<'_> {
             } else if kind.is_file() {
                 fs::write(&target, b"")?;
                 // A file that cannot be shown is an empty one to this user.
-                let _ = mounts::bind(&path, &target, true);
+                let _ = mounts::bind(&path, &target, &[Without::Writing, Without::Devices]);
             }
         }
         self.make_missing(source, &self.inside(source))
@@ -143,10 +146,11 @@ impl Maker<'_> {
             unprivileged: self.how.unprivileged,
         };
         match overlay.mount(target) {
-            Ok(()) if self.how.read_only => crate::sys::set_read_only(target),
-            Ok(()) => Ok(()),
+            Ok(()) => self.restrict(target),
             // A folder that this user may not use as a layer is shown as it is.
-            Err(_) => mounts::bind(source, target, true).or(Ok(())),
+            Err(_) => {
+                mounts::bind(source, target, &[Without::Writing, Without::Devices]).or(Ok(()))
+            }
         }
     }
 
@@ -254,7 +258,7 @@ impl Maker<'_> {
                 make_target(&fresh, rest, missing.is_dir)?;
             }
         }
-        mounts::bind(&fresh, &target, self.how.read_only)
+        mounts::bind(&fresh, &target, self.how.without)
     }
 
     /// Covers a folder, where it can be seen at all, with an empty one.
@@ -265,7 +269,26 @@ impl Maker<'_> {
         }
         let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
         mounts::make_up("tmpfs", &target, flags, "mode=000,size=4k")?;
-        crate::sys::set_read_only(&target)
+        crate::sys::restrict(&target, &[Without::Writing])
+    }
+
+    /// The root folder itself, not what is mounted in it by now.
+    fn restrict_root(&self) -> io::Result<()> {
+        let mut flags = MountFlags::BIND;
+        for without in self.how.without {
+            flags |= match without {
+                Without::Writing => MountFlags::RDONLY,
+                Without::Devices => MountFlags::NODEV,
+            };
+        }
+        Ok(rustix::mount::mount_remount(&self.root, flags, c"")?)
+    }
+
+    fn restrict(&self, target: &Path) -> io::Result<()> {
+        if self.how.without.is_empty() {
+            return Ok(());
+        }
+        crate::sys::restrict(target, self.how.without)
     }
 
     fn inside(&self, path: &Path) -> PathBuf {

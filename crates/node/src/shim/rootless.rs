@@ -9,16 +9,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
 
-use crate::runtime::{Order, RecordDir, Root};
+use crate::runtime::{Order, RecordDir};
 use crate::sys::OneThread;
 
-use super::inside;
-use super::launch::{Launched, Side, StartFailure, fork_gated, make_streams, record_first};
-use super::mounts;
+use super::launch::{
+    Launched, Side, StartFailure, begin_session, fork_gated, make_streams, record_first,
+};
 use super::program::{DEFAULT_PATH, Program};
-use super::rootfs::{HostRoot, Target};
+use super::view::View;
 
 /// The namespaces of a container.
 pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER
@@ -27,16 +26,11 @@ pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER
     .union(CloneFlags::CLONE_NEWIPC)
     .union(CloneFlags::CLONE_NEWUTS);
 
-/// Devices of the machine that every container has.
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
-/// Links in /dev, as in every container.
-const DEVICE_LINKS: [(&str, &str); 5] = [
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("ptmx", "pts/ptmx"),
-];
+/// What such a container sees.
+const VIEW: View<'static> = View {
+    unprivileged: true,
+    cgroups: &[],
+};
 
 /// Starts the container's program.
 pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFailure> {
@@ -46,11 +40,9 @@ pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFa
     match fork_gated(OneThread::prove()?, NAMESPACES)? {
         Side::Child(mut gate) => {
             gate.pass();
-            let sentence = match enter(order, &dir.layer()) {
-                Ok(()) => match streams.take_their_place() {
-                    Ok(()) => program.run(),
-                    Err(error) => format!("set up standard streams: {error}"),
-                },
+            let entered = begin_session().and_then(|()| VIEW.enter(order, &dir.layer()));
+            let sentence = match entered.and_then(|()| streams.take_over()) {
+                Ok(()) => program.run(),
                 Err(sentence) => sentence,
             };
             gate.fail(&sentence)
@@ -73,7 +65,7 @@ pub(super) fn try_out(order: &Order, layer: &Path) -> Result<(), StartFailure> {
     match fork_gated(OneThread::prove()?, NAMESPACES)? {
         Side::Child(mut gate) => {
             gate.pass();
-            match enter(order, layer) {
+            match VIEW.enter(order, layer) {
                 Ok(()) => std::process::exit(0),
                 Err(sentence) => gate.fail(&sentence),
             }
@@ -150,127 +142,4 @@ fn map_users(pid: u32, users: &Users) -> io::Result<()> {
     let gid = rustix::process::getegid().as_raw();
     fs::write(proc.join("uid_map"), format!("{} {uid} 1", users.user))?;
     fs::write(proc.join("gid_map"), format!("{} {gid} 1", users.group))
-}
-
-/// Makes the container's view of the machine and changes into it.
-fn enter(order: &Order, layer: &Path) -> Result<(), String> {
-    let told = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
-    rustix::process::setsid().map_err(|errno| told("start a session")(errno.into()))?;
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private).map_err(|errno| told("keep mounts private")(errno.into()))?;
-    let root = make_root(order, layer)?;
-    make_kernel_folders(&root)?;
-    mount_files(order, &root)?;
-    rustix::system::sethostname(order.place.hostname.as_bytes())
-        .map_err(|errno| told("set the host name")(errno.into()))?;
-    change_root(&root).map_err(told("change into the root folder"))
-}
-
-fn make_root(order: &Order, layer: &Path) -> Result<PathBuf, String> {
-    match &order.spec.root {
-        Root::Host => {}
-        Root::Layers(_) => return Err("images are not built into this program".to_owned()),
-    }
-    let targets: Vec<Target> = order
-        .spec
-        .mounts
-        .iter()
-        .map(|mount| (mount.source.clone(), mount.target.clone()))
-        .chain(pod_files(order))
-        .map(|(source, path)| Target {
-            path,
-            is_dir: source.is_dir(),
-        })
-        .collect();
-    HostRoot {
-        layer,
-        hidden: &order.place.hidden,
-        targets: &targets,
-        unprivileged: true,
-        read_only: order.spec.read_only_root,
-    }
-    .make()
-    .map_err(|error| format!("make the root folder from the machine's own: {error}"))
-}
-
-/// The files of the pod that lie over the machine's: source and place.
-pub(super) fn pod_files(order: &Order) -> Vec<(PathBuf, PathBuf)> {
-    let place = &order.place;
-    let mut files = vec![
-        (place.hosts.clone(), PathBuf::from("/etc/hosts")),
-        (place.hostname_file.clone(), PathBuf::from("/etc/hostname")),
-    ];
-    if let Some(resolv_conf) = &place.resolv_conf {
-        files.push((resolv_conf.clone(), PathBuf::from("/etc/resolv.conf")));
-    }
-    // What the pod mounts itself wins.
-    files.retain(|(_, target)| {
-        !order
-            .spec
-            .mounts
-            .iter()
-            .any(|mount| mount.target == *target)
-    });
-    files
-}
-
-/// /proc, /sys and /dev.
-fn make_kernel_folders(root: &Path) -> Result<(), String> {
-    let safe = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mounts::make_up("proc", &root.join("proc"), safe, "")
-        .map_err(|error| format!("mount /proc: {error}"))?;
-    // Some machines have parts of it covered; then it stays away.
-    let _ = mounts::bind(Path::new("/sys"), &root.join("sys"), true);
-    make_devices(&root.join("dev")).map_err(|error| format!("make /dev: {error}"))
-}
-
-fn make_devices(dev: &Path) -> io::Result<()> {
-    mounts::make_up("tmpfs", dev, MountFlags::NOSUID, "mode=755,size=64k")?;
-    for name in DEVICES {
-        let place = dev.join(name);
-        fs::write(&place, b"")?;
-        mounts::bind(&Path::new("/dev").join(name), &place, false)?;
-    }
-    for (name, target) in DEVICE_LINKS {
-        std::os::unix::fs::symlink(target, dev.join(name))?;
-    }
-    for name in ["pts", "shm", "mqueue"] {
-        fs::create_dir(dev.join(name))?;
-    }
-    let quiet = MountFlags::NOSUID | MountFlags::NOEXEC;
-    mounts::make_up(
-        "devpts",
-        &dev.join("pts"),
-        quiet,
-        "newinstance,ptmxmode=0666,mode=0620",
-    )?;
-    let safe = quiet | MountFlags::NODEV;
-    mounts::make_up("tmpfs", &dev.join("shm"), safe, "mode=1777,size=64m")?;
-    mounts::make_up("mqueue", &dev.join("mqueue"), safe, "")
-}
-
-/// The pod's own files and the container's mounts, in order.
-fn mount_files(order: &Order, root: &Path) -> Result<(), String> {
-    for (source, target) in pod_files(order) {
-        inside::bind(root, &source, &target, false)
-            .map_err(|error| format!("mount {}: {error}", target.display()))?;
-    }
-    for mount in &order.spec.mounts {
-        inside::bind(root, &mount.source, &mount.target, mount.read_only).map_err(|error| {
-            format!(
-                "mount {} at {}: {error}",
-                mount.source.display(),
-                mount.target.display()
-            )
-        })?;
-    }
-    Ok(())
-}
-
-/// upstream: pivot_root(2), "pivot_root(".", ".")": the old root lies over the new one until it is let go.
-fn change_root(root: &Path) -> io::Result<()> {
-    rustix::process::chdir(root)?;
-    rustix::process::pivot_root(".", ".")?;
-    unmount(".", UnmountFlags::DETACH)?;
-    Ok(rustix::process::chdir("/")?)
 }

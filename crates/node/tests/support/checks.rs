@@ -7,7 +7,7 @@ use stead_node::runtime::{ContainerState, RuntimeError, Tier};
 
 use super::{Bench, eventually, exit, kill, lives};
 
-pub async fn an_exit_code_is_told(tier: Tier) {
+pub(crate) async fn an_exit_code_is_told(tier: Tier) {
     let bench = Bench::new(tier);
     let state = bench.run(&bench.script("a", "exit 7")).await;
     assert_eq!(exit(&state), (7, None));
@@ -23,7 +23,7 @@ pub async fn an_exit_code_is_told(tier: Tier) {
     assert!(started_at < finished_at && !oom);
 }
 
-pub async fn a_signal_that_ended_it_is_told(tier: Tier) {
+pub(crate) async fn a_signal_that_ended_it_is_told(tier: Tier) {
     let bench = Bench::new(tier);
     let spec = bench.script(
         "a",
@@ -51,7 +51,7 @@ pub async fn a_signal_that_ended_it_is_told(tier: Tier) {
     );
 }
 
-pub async fn output_becomes_log_lines(tier: Tier) {
+pub(crate) async fn output_becomes_log_lines(tier: Tier) {
     let bench = Bench::new(tier);
     let spec = bench.script("a", "echo one; echo two >&2; printf 'no newline'");
     bench.run(&spec).await;
@@ -69,7 +69,7 @@ pub async fn output_becomes_log_lines(tier: Tier) {
     );
 }
 
-pub async fn a_burst_of_output_loses_no_line(tier: Tier) {
+pub(crate) async fn a_burst_of_output_loses_no_line(tier: Tier) {
     let bench = Bench::new(tier);
     let spec = bench.script(
         "a",
@@ -83,7 +83,7 @@ pub async fn a_burst_of_output_loses_no_line(tier: Tier) {
     );
 }
 
-pub async fn the_program_has_its_variables_and_folder(tier: Tier) {
+pub(crate) async fn the_program_has_its_variables_and_folder(tier: Tier) {
     let bench = Bench::new(tier);
     let mut spec = bench.script(
         "a",
@@ -97,7 +97,7 @@ pub async fn the_program_has_its_variables_and_folder(tier: Tier) {
     );
 }
 
-pub async fn kill_ends_everything_and_returns_when_it_has(tier: Tier) {
+pub(crate) async fn kill_ends_everything_and_returns_when_it_has(tier: Tier) {
     let bench = Bench::new(tier);
     let spec = bench.script(
         "a",
@@ -116,7 +116,7 @@ pub async fn kill_ends_everything_and_returns_when_it_has(tier: Tier) {
         .expect("a second time changes nothing");
 }
 
-pub async fn a_program_that_ignores_sigterm_goes_on(tier: Tier) {
+pub(crate) async fn a_program_that_ignores_sigterm_goes_on(tier: Tier) {
     let bench = Bench::new(tier);
     let spec = bench.script(
         "a",
@@ -134,7 +134,7 @@ pub async fn a_program_that_ignores_sigterm_goes_on(tier: Tier) {
     bench.runtime.kill(&spec.id).await.expect("it can be ended");
 }
 
-pub async fn what_forked_itself_away_ends_with_the_container(tier: Tier) {
+pub(crate) async fn what_forked_itself_away_ends_with_the_container(tier: Tier) {
     let bench = Bench::new(tier);
     let volume = bench.volume("beat", "/beat");
     let mut spec = bench.script(
@@ -169,7 +169,7 @@ fn place(
     spec.mounts.push(volume);
 }
 
-pub async fn a_daemon_that_died_finds_its_containers(tier: Tier) {
+pub(crate) async fn a_daemon_that_died_finds_its_containers(tier: Tier) {
     let mut bench = Bench::new(tier);
     let spec = bench.script(
         "a",
@@ -203,7 +203,7 @@ pub async fn a_daemon_that_died_finds_its_containers(tier: Tier) {
     );
 }
 
-pub async fn an_end_while_no_daemon_lived_is_found(tier: Tier) {
+pub(crate) async fn an_end_while_no_daemon_lived_is_found(tier: Tier) {
     let mut bench = Bench::new(tier);
     let spec = bench.script("a", "sleep 0.2; exit 5");
     let pid = bench.start_running(&spec).await;
@@ -213,7 +213,7 @@ pub async fn an_end_while_no_daemon_lived_is_found(tier: Tier) {
     assert_eq!(exit(&bench.wait(&spec.id, super::is_over).await), (5, None));
 }
 
-pub async fn a_killed_shim_takes_its_container_along(tier: Tier) {
+pub(crate) async fn a_killed_shim_takes_its_container_along(tier: Tier) {
     let bench = Bench::new(tier);
     let volume = bench.volume("beat", "/beat");
     let beat = volume.source.join("beat");
@@ -247,7 +247,7 @@ pub async fn a_killed_shim_takes_its_container_along(tier: Tier) {
         .expect("nothing holds the pod");
 }
 
-pub async fn a_shim_killed_while_no_daemon_lived_is_settled(tier: Tier) {
+pub(crate) async fn a_shim_killed_while_no_daemon_lived_is_settled(tier: Tier) {
     let mut bench = Bench::new(tier);
     let spec = bench.script("a", "sleep 1000");
     let pid = bench.start_running(&spec).await;
@@ -262,7 +262,7 @@ pub async fn a_shim_killed_while_no_daemon_lived_is_settled(tier: Tier) {
     assert!(!lives(pid));
 }
 
-pub async fn a_pod_is_not_released_while_it_lives(tier: Tier) {
+pub(crate) async fn a_pod_is_not_released_while_it_lives(tier: Tier) {
     let bench = Bench::new(tier);
     let spec = bench.script("a", "sleep 1000");
     bench.start_running(&spec).await;
@@ -292,7 +292,7 @@ pub async fn a_pod_is_not_released_while_it_lives(tier: Tier) {
         .expect("a second time changes nothing");
 }
 
-pub async fn the_same_start_twice_is_one_start(tier: Tier) {
+pub(crate) async fn the_same_start_twice_is_one_start(tier: Tier) {
     let bench = Bench::new(tier);
     let spec = bench.script("a", "echo up; sleep 1000");
     let pid = bench.start_running(&spec).await;
@@ -312,7 +312,7 @@ pub async fn the_same_start_twice_is_one_start(tier: Tier) {
     assert_eq!(bench.log(&spec), "stdout F up\n");
 }
 
-pub async fn a_command_that_is_none_fails_to_start(tier: Tier) {
+pub(crate) async fn a_command_that_is_none_fails_to_start(tier: Tier) {
     let bench = Bench::new(tier);
     for (uid, command, want) in [
         (
@@ -346,7 +346,7 @@ pub async fn a_command_that_is_none_fails_to_start(tier: Tier) {
     }
 }
 
-pub async fn a_machine_that_was_started_anew_has_no_containers(tier: Tier) {
+pub(crate) async fn a_machine_that_was_started_anew_has_no_containers(tier: Tier) {
     let mut bench = Bench::new(tier);
     let spec = bench.script("a", "sleep 1000");
     bench.start_running(&spec).await;
@@ -365,7 +365,7 @@ pub async fn a_machine_that_was_started_anew_has_no_containers(tier: Tier) {
     before.kill(&spec.id).await.expect("it can be ended");
 }
 
-pub async fn each_pod_has_an_address_for_life(tier: Tier) {
+pub(crate) async fn each_pod_has_an_address_for_life(tier: Tier) {
     let mut bench = Bench::new(tier);
     let one = bench.prepare("one").await;
     let two = bench.prepare("two").await;
@@ -417,7 +417,7 @@ async fn output(
     (stdout, stderr, code)
 }
 
-pub async fn a_program_can_be_run_inside(tier: Tier) {
+pub(crate) async fn a_program_can_be_run_inside(tier: Tier) {
     let bench = Bench::new(tier);
     let mut spec = bench.script("a", "sleep 1000");
     spec.cwd = Some("/usr".into());
@@ -432,7 +432,7 @@ pub async fn a_program_can_be_run_inside(tier: Tier) {
     bench.runtime.kill(&spec.id).await.expect("it can be ended");
 }
 
-pub async fn a_program_inside_can_have_a_terminal(tier: Tier) {
+pub(crate) async fn a_program_inside_can_have_a_terminal(tier: Tier) {
     let bench = Bench::new(tier);
     let spec = bench.script("a", "sleep 1000");
     bench.start_running(&spec).await;
@@ -469,7 +469,7 @@ pub async fn a_program_inside_can_have_a_terminal(tier: Tier) {
     bench.runtime.kill(&spec.id).await.expect("it can be ended");
 }
 
-pub async fn a_program_inside_that_is_none_is_refused(tier: Tier) {
+pub(crate) async fn a_program_inside_that_is_none_is_refused(tier: Tier) {
     let bench = Bench::new(tier);
     let spec = bench.script("a", "sleep 1000");
     bench.start_running(&spec).await;
@@ -494,7 +494,7 @@ pub async fn a_program_inside_that_is_none_is_refused(tier: Tier) {
     ));
 }
 
-pub async fn a_program_inside_ends_with_its_session_and_with_its_container(tier: Tier) {
+pub(crate) async fn a_program_inside_ends_with_its_session_and_with_its_container(tier: Tier) {
     let bench = Bench::new(tier);
     let volume = bench.volume("beat", "/beat");
     let folder = volume.source.clone();

@@ -1,6 +1,43 @@
 //! What every tier must do, one check function a behaviour; the suites run them against the tiers that they can have.
 
-pub mod checks;
+macro_rules! behaviours {
+    ($tier:expr => $($name:ident)*) => {
+        $(#[tokio::test]
+        async fn $name() {
+            crate::support::checks::$name($tier).await;
+        })*
+    };
+}
+
+macro_rules! every_tier {
+    ($tier:expr) => {
+        behaviours! { $tier =>
+            an_exit_code_is_told
+            a_signal_that_ended_it_is_told
+            output_becomes_log_lines
+            a_burst_of_output_loses_no_line
+            the_program_has_its_variables_and_folder
+            kill_ends_everything_and_returns_when_it_has
+            a_program_that_ignores_sigterm_goes_on
+            what_forked_itself_away_ends_with_the_container
+            a_daemon_that_died_finds_its_containers
+            an_end_while_no_daemon_lived_is_found
+            a_killed_shim_takes_its_container_along
+            a_shim_killed_while_no_daemon_lived_is_settled
+            a_pod_is_not_released_while_it_lives
+            the_same_start_twice_is_one_start
+            a_command_that_is_none_fails_to_start
+            a_machine_that_was_started_anew_has_no_containers
+            each_pod_has_an_address_for_life
+            a_program_can_be_run_inside
+            a_program_inside_can_have_a_terminal
+            a_program_inside_that_is_none_is_refused
+            a_program_inside_ends_with_its_session_and_with_its_container
+        }
+    };
+}
+
+pub(crate) mod checks;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,17 +49,17 @@ use stead_node::runtime::{
 };
 
 /// How long anything may take before it counts as stuck.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A data folder with a runtime on it.
-pub struct Bench {
-    pub tier: Tier,
-    pub runtime: Arc<dyn Runtime>,
+pub(crate) struct Bench {
+    pub(crate) tier: Tier,
+    pub(crate) runtime: Arc<dyn Runtime>,
     folder: tempfile::TempDir,
 }
 
 impl Bench {
-    pub fn new(tier: Tier) -> Self {
+    pub(crate) fn new(tier: Tier) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let runtime = open(tier, folder.path());
         Self {
@@ -33,17 +70,17 @@ impl Bench {
     }
 
     /// The data folder.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// What a new daemon does: forgets everything and opens the folder again.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.runtime = open(self.tier, self.folder.path());
     }
 
     /// The UID of pod `name` here: no two folders may have the same UID, as no two pods of the world have.
-    pub fn uid(&self, name: &str) -> String {
+    pub(crate) fn uid(&self, name: &str) -> String {
         let folder = self.path().file_name().expect("a named folder");
         format!(
             "{name}-{}",
@@ -51,7 +88,7 @@ impl Bench {
         )
     }
 
-    pub async fn prepare(&self, name: &str) -> PodPlace {
+    pub(crate) async fn prepare(&self, name: &str) -> PodPlace {
         self.runtime
             .prepare(&pod(&self.uid(name), name))
             .await
@@ -59,11 +96,11 @@ impl Bench {
     }
 
     /// A container of pod `name` that runs this shell script.
-    pub fn script(&self, name: &str, script: &str) -> ContainerSpec {
+    pub(crate) fn script(&self, name: &str, script: &str) -> ContainerSpec {
         self.command(name, &["/bin/sh", "-c", script])
     }
 
-    pub fn command(&self, name: &str, argv: &[&str]) -> ContainerSpec {
+    pub(crate) fn command(&self, name: &str, argv: &[&str]) -> ContainerSpec {
         let id = ContainerId {
             pod_uid: self.uid(name),
             container: "main".to_owned(),
@@ -103,7 +140,7 @@ impl Bench {
     }
 
     /// A folder of the machine with a mount of it at `target`.
-    pub fn volume(&self, name: &str, target: &str) -> Mount {
+    pub(crate) fn volume(&self, name: &str, target: &str) -> Mount {
         let source = self.path().join("node/volumes").join(name);
         std::fs::create_dir_all(&source).expect("a volume folder");
         Mount {
@@ -114,12 +151,12 @@ impl Bench {
     }
 
     /// Prepares the pod, starts the container and waits for its end.
-    pub async fn run(&self, spec: &ContainerSpec) -> ContainerState {
+    pub(crate) async fn run(&self, spec: &ContainerSpec) -> ContainerState {
         self.start(spec).await;
         self.wait(&spec.id, is_over).await
     }
 
-    pub async fn start(&self, spec: &ContainerSpec) {
+    pub(crate) async fn start(&self, spec: &ContainerSpec) {
         let name = spec.pod.trim_start_matches("default/");
         self.prepare(name).await;
         self.runtime
@@ -129,7 +166,7 @@ impl Bench {
     }
 
     /// Starts and waits until the first process runs; its PID.
-    pub async fn start_running(&self, spec: &ContainerSpec) -> u32 {
+    pub(crate) async fn start_running(&self, spec: &ContainerSpec) -> u32 {
         self.start(spec).await;
         match self
             .wait(&spec.id, |state| *state != ContainerState::Created)
@@ -141,7 +178,7 @@ impl Bench {
     }
 
     /// Waits for a state, woken by the runtime's own announcements.
-    pub async fn wait(
+    pub(crate) async fn wait(
         &self,
         id: &ContainerId,
         want: impl Fn(&ContainerState) -> bool,
@@ -162,7 +199,7 @@ impl Bench {
         }
     }
 
-    pub fn state(&self, id: &ContainerId) -> Option<ContainerState> {
+    pub(crate) fn state(&self, id: &ContainerId) -> Option<ContainerState> {
         self.runtime
             .list()
             .expect("the records can be read")
@@ -172,7 +209,7 @@ impl Bench {
     }
 
     /// The log without its times: `stdout F text`.
-    pub fn log(&self, spec: &ContainerSpec) -> String {
+    pub(crate) fn log(&self, spec: &ContainerSpec) -> String {
         let text = std::fs::read_to_string(&spec.log_path).expect("a log");
         text.lines()
             .map(|line| line.split_once(' ').expect("a time and a rest").1)
@@ -180,7 +217,7 @@ impl Bench {
     }
 
     /// Waits until the log holds this line (without its time).
-    pub async fn wait_for_log(&self, spec: &ContainerSpec, line: &str) {
+    pub(crate) async fn wait_for_log(&self, spec: &ContainerSpec, line: &str) {
         let path = spec.log_path.clone();
         eventually(&format!("log line {line:?}"), move || {
             std::fs::read_to_string(&path).is_ok_and(|text| {
@@ -192,7 +229,7 @@ impl Bench {
     }
 
     /// The container's shim.
-    pub fn shim_pid(&self, id: &ContainerId) -> u32 {
+    pub(crate) fn shim_pid(&self, id: &ContainerId) -> u32 {
         let path = self
             .path()
             .join("node/containers")
@@ -226,15 +263,15 @@ impl Drop for Bench {
     }
 }
 
-pub fn open(tier: Tier, data_dir: &Path) -> Arc<dyn Runtime> {
+pub(crate) fn open(tier: Tier, data_dir: &Path) -> Arc<dyn Runtime> {
     runtime::open(tier, options(data_dir)).expect("the tier opens")
 }
 
-pub fn options(data_dir: &Path) -> RuntimeOptions {
+pub(crate) fn options(data_dir: &Path) -> RuntimeOptions {
     RuntimeOptions::new(data_dir, env!("CARGO_BIN_EXE_stead-node-shim"))
 }
 
-pub fn pod(uid: &str, name: &str) -> PodSandbox {
+pub(crate) fn pod(uid: &str, name: &str) -> PodSandbox {
     PodSandbox {
         uid: uid.to_owned(),
         namespace: "default".to_owned(),
@@ -247,7 +284,7 @@ pub fn pod(uid: &str, name: &str) -> PodSandbox {
     }
 }
 
-pub fn is_over(state: &ContainerState) -> bool {
+pub(crate) fn is_over(state: &ContainerState) -> bool {
     match state {
         ContainerState::Created | ContainerState::Running { .. } => false,
         ContainerState::Exited { .. } | ContainerState::Failed { .. } => true,
@@ -255,14 +292,14 @@ pub fn is_over(state: &ContainerState) -> bool {
 }
 
 /// Exit code and signal of a container that has exited.
-pub fn exit(state: &ContainerState) -> (i32, Option<i32>) {
+pub(crate) fn exit(state: &ContainerState) -> (i32, Option<i32>) {
     match state {
         ContainerState::Exited { code, signal, .. } => (*code, *signal),
         other => panic!("it has not exited: {other:?}"),
     }
 }
 
-pub fn kill(pid: u32, signal: rustix::process::Signal) {
+pub(crate) fn kill(pid: u32, signal: rustix::process::Signal) {
     let pid = i32::try_from(pid)
         .ok()
         .and_then(rustix::process::Pid::from_raw);
@@ -271,7 +308,7 @@ pub fn kill(pid: u32, signal: rustix::process::Signal) {
 }
 
 /// Whether a process lives, zombies not counted.
-pub fn lives(pid: u32) -> bool {
+pub(crate) fn lives(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
         let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
         state.is_some_and(|state| !state.starts_with(['Z', 'X']))
@@ -279,7 +316,7 @@ pub fn lives(pid: u32) -> bool {
 }
 
 /// Waits for something that only the file system or the kernel can tell.
-pub async fn eventually(what: &str, test: impl Fn() -> bool) {
+pub(crate) async fn eventually(what: &str, test: impl Fn() -> bool) {
     let waiting = async {
         while !test() {
             tokio::time::sleep(Duration::from_millis(2)).await;

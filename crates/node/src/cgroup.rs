@@ -1,0 +1,254 @@
+//! The cgroup of a container: limits, who is in it, and whether it ran out of memory. Version 1, 2 and both at once.
+//!
+//! A pod has a folder, `stead/<instance>/<pod UID>`, in each hierarchy that matters, and each container one in it.
+//! Only the containers tier has them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::runtime::{ContainerId, ContainerSpec, ProcessMark};
+
+/// Where the hierarchies are mounted.
+const MOUNT: &str = "/sys/fs/cgroup";
+/// The controllers that are used in version 1, each a hierarchy of its own.
+const CONTROLLERS: [&str; 5] = ["memory", "cpu", "cpuacct", "pids", "freezer"];
+/// upstream: the kubelet's smallest CPU shares, and those of a container that asks for nothing.
+const LEAST_SHARES: u64 = 2;
+/// The length of a CPU period in microseconds.
+const PERIOD: u64 = 100_000;
+/// upstream: the smallest quota that the kernel takes, in microseconds.
+const LEAST_QUOTA: u64 = 1_000;
+
+/// How long a process that was killed is waited for before all are looked for again.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Which kind of cgroups this machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    /// A hierarchy for each controller. A unified one beside them has no controllers.
+    One,
+    /// One hierarchy for all.
+    Two,
+}
+
+/// The cgroup of one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cgroup {
+    version: Version,
+    root: PathBuf,
+    path: PathBuf,
+}
+
+impl Cgroup {
+    /// The cgroup of this container below the pod's, whether it exists or not; `None` on a machine without cgroups.
+    pub(crate) fn of(pod: &str, id: &ContainerId) -> Option<Self> {
+        Self::at(Path::new(MOUNT), pod, id)
+    }
+
+    fn at(root: &Path, pod: &str, id: &ContainerId) -> Option<Self> {
+        let version = if root.join("memory/cgroup.procs").exists() {
+            Version::One
+        } else if root.join("cgroup.controllers").exists() {
+            Version::Two
+        } else {
+            return None;
+        };
+        Some(Self {
+            version,
+            root: root.to_owned(),
+            path: Path::new(pod).join(format!("{}.{}", id.container, id.attempt)),
+        })
+    }
+
+    /// Makes it, with the limits of the container.
+    pub(crate) fn make(&self, spec: &ContainerSpec) -> io::Result<()> {
+        if self.version == Version::Two {
+            self.hand_down_controllers()?;
+        }
+        for folder in self.folders() {
+            fs::create_dir_all(folder)?;
+        }
+        for (file, value) in self.limits(spec) {
+            write(&self.folder(file).join(file), &value)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a process in.
+    pub(crate) fn add(&self, pid: u32) -> io::Result<()> {
+        for folder in self.folders() {
+            write(&folder.join("cgroup.procs"), &pid.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Ends every process in it; returns when none is left.
+    pub(crate) fn end(&self, boot: &str) -> io::Result<()> {
+        loop {
+            let processes: Vec<ProcessMark> = self
+                .pids()?
+                .into_iter()
+                .filter_map(|pid| ProcessMark::of(pid, boot).ok())
+                .filter(|process| process.is_alive(boot))
+                .collect();
+            if processes.is_empty() {
+                return Ok(());
+            }
+            for process in &processes {
+                process.signal(boot, Signal::KILL)?;
+            }
+            for process in &processes {
+                process.wait(boot, PATIENCE)?;
+            }
+        }
+    }
+
+    fn pids(&self) -> io::Result<Vec<u32>> {
+        let file = self.folder("memory").join("cgroup.procs");
+        match fs::read_to_string(file) {
+            Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the kernel ended a process in it for want of memory.
+    pub(crate) fn ran_out_of_memory(&self) -> bool {
+        let file = match self.version {
+            Version::One => "memory.oom_control",
+            Version::Two => "memory.events",
+        };
+        fs::read_to_string(self.folder(file).join(file)).is_ok_and(|text| {
+            text.lines().any(|line| {
+                line.strip_prefix("oom_kill ")
+                    .is_some_and(|count| count.trim() != "0")
+            })
+        })
+    }
+
+    /// Removes it, when it is empty. What cannot be removed now is swept at the next start.
+    pub(crate) fn remove(&self) {
+        for folder in self.folders() {
+            // The kernel lets go of the last process a moment after it was reaped.
+            for _ in 0..50 {
+                match fs::remove_dir(&folder) {
+                    Err(error)
+                        if error.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) =>
+                    {
+                        std::thread::sleep(std::time::Duration::from_millis(1));
+                    }
+                    Ok(()) | Err(_) => break,
+                }
+            }
+        }
+    }
+
+    /// Where it is, with the place below /sys/fs/cgroup at which the container is to see it.
+    pub(crate) fn places(&self) -> Vec<(PathBuf, PathBuf)> {
+        match self.version {
+            Version::One => CONTROLLERS
+                .into_iter()
+                .filter(|name| self.root.join(name).is_dir())
+                .map(|name| (self.root.join(name).join(&self.path), PathBuf::from(name)))
+                .collect(),
+            Version::Two => vec![(self.root.join(&self.path), PathBuf::new())],
+        }
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        self.places()
+            .into_iter()
+            .map(|(folder, _)| folder)
+            .collect()
+    }
+
+    /// The folder that has this file: `memory.max` is the memory controller's.
+    fn folder(&self, file: &str) -> PathBuf {
+        let controller = file.split('.').next().unwrap_or(file);
+        match self.version {
+            Version::One => self.root.join(controller).join(&self.path),
+            Version::Two => self.root.join(&self.path),
+        }
+    }
+
+    /// In version 2 a folder has only the controllers that the folder above hands down.
+    fn hand_down_controllers(&self) -> io::Result<()> {
+        let mut folder = self.root.clone();
+        let parents = self.path.parent().unwrap_or(Path::new(""));
+        let wanted = "+memory +cpu +pids";
+        write(&folder.join("cgroup.subtree_control"), wanted)?;
+        for name in parents.components() {
+            folder.push(name);
+            fs::create_dir_all(&folder)?;
+            write(&folder.join("cgroup.subtree_control"), wanted)?;
+        }
+        Ok(())
+    }
+
+    /// upstream: the kubelet's conversions of requests and limits.
+    fn limits(&self, spec: &ContainerSpec) -> Vec<(&'static str, String)> {
+        let mut files = Vec::new();
+        let shares = spec.cpu_request_millis.map_or(LEAST_SHARES, |millis| {
+            (millis * 1024 / 1000).clamp(LEAST_SHARES, 262_144)
+        });
+        let quota = spec
+            .cpu_limit_millis
+            .map(|millis| (millis * PERIOD / 1000).max(LEAST_QUOTA));
+        match self.version {
+            Version::One => {
+                files.push(("cpu.shares", shares.to_string()));
+                if let Some(quota) = quota {
+                    files.push(("cpu.cfs_period_us", PERIOD.to_string()));
+                    files.push(("cpu.cfs_quota_us", quota.to_string()));
+                }
+                if let Some(bytes) = spec.memory_limit {
+                    files.push(("memory.limit_in_bytes", bytes.to_string()));
+                }
+            }
+            Version::Two => {
+                let weight = 1 + ((shares - 2) * 9999) / 262_142;
+                files.push(("cpu.weight", weight.to_string()));
+                if let Some(quota) = quota {
+                    files.push(("cpu.max", format!("{quota} {PERIOD}")));
+                }
+                if let Some(bytes) = spec.memory_limit {
+                    files.push(("memory.max", bytes.to_string()));
+                    files.push(("memory.oom.group", "1".to_owned()));
+                }
+            }
+        }
+        files
+    }
+}
+
+/// Removes the folders of a pod, and those above that have become empty; what is not empty stays.
+pub(crate) fn remove_pod(pod: &str) {
+    let hierarchies = CONTROLLERS
+        .iter()
+        .map(|name| Path::new(MOUNT).join(name))
+        .chain([PathBuf::from(MOUNT)]);
+    for hierarchy in hierarchies {
+        for folder in Path::new(pod).ancestors() {
+            if folder.as_os_str().is_empty() || fs::remove_dir(hierarchy.join(folder)).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// A file of the kernel takes a value in one write.
+fn write(path: &Path, value: &str) -> io::Result<()> {
+    fs::write(path, value).map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("write {value} to {}: {error}", path.display()),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! The pods' network in the containers tier: for each pod a network namespace with one interface, routed, no bridge.
+//!
+//! The machine's end of each pair has the gateway's address and a route to the pod's; the pod's default route leads
+//! to the gateway. Packets between pods pass the machine, which forwards on these interfaces only. Namespaces (of
+//! IPC and host name too) are kept by files they are mounted on, so that no process need live for a pod to keep them.
+
+mod netlink;
+mod range;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use nix::sched::{CloneFlags, unshare};
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
+use sha2::{Digest, Sha256};
+
+use netlink::{Netlink, Route, Scope};
+pub(crate) use range::Range;
+
+/// The namespaces that the containers of a pod share, by the names of their files.
+const KINDS: [&str; 3] = ["net", "ipc", "uts"];
+/// The index of the pod's own interface: the first after the loopback.
+const POD_INTERFACE: u32 = 2;
+const LOOPBACK: u32 = 1;
+/// The longest name of an interface has 15 characters: two of ours, six of the data folder, seven of the pod.
+const PREFIX: &str = "st";
+
+/// The network of one data folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Network {
+    instance: String,
+    range: Range,
+    /// Folder of the namespaces' files, a folder for each pod.
+    namespaces: PathBuf,
+}
+
+impl Network {
+    /// Takes up the network of a data folder: in its recorded range, in the one asked for, or in one that is free.
+    pub(crate) fn open(
+        data_dir: &Path,
+        asked: Option<Range>,
+        recorded: Option<Range>,
+    ) -> io::Result<Self> {
+        let instance = instance(data_dir);
+        let netlink = Netlink::open()?;
+        let range = match (asked, recorded) {
+            // With pods about, the range is the machine's already.
+            (None, Some(range)) => range,
+            (Some(range), recorded) if recorded == Some(range) => range,
+            (Some(range), _) => match range.clash(&netlink.networks()?) {
+                None => range,
+                Some((network, prefix)) => {
+                    return Err(io::Error::other(format!(
+                        "{range} overlaps {network}/{prefix}, a network of this machine"
+                    )));
+                }
+            },
+            (None, None) => {
+                let hash = u32::from_str_radix(&instance, 16).map_err(io::Error::other)?;
+                Range::choose(hash, &netlink.networks()?).ok_or_else(|| {
+                    io::Error::other(
+                        "every range of 10.0.0.0/8 is in use on this machine; name one",
+                    )
+                })?
+            }
+        };
+        // Answers on the gateway's address even before there is a pod.
+        netlink.add_address(LOOPBACK, range.gateway(), 32)?;
+        let namespaces = Path::new("/run/stead").join(&instance);
+        fs::create_dir_all(&namespaces)?;
+        Ok(Self {
+            instance,
+            range,
+            namespaces,
+        })
+    }
+
+    pub(crate) fn range(&self) -> Range {
+        self.range
+    }
+
+    /// The folder of a pod's namespaces.
+    pub(crate) fn namespaces(&self, uid: &str) -> PathBuf {
+        self.namespaces.join(uid)
+    }
+
+    /// The folder of a pod's cgroups, below each hierarchy.
+    pub(crate) fn cgroup(&self, uid: &str) -> String {
+        format!("stead/{}/{uid}", self.instance)
+    }
+
+    /// Makes the namespaces of a pod, with its interface unless it uses the machine's network. What is there stays.
+    pub(crate) fn attach(&self, uid: &str, address: Option<Ipv4Addr>) -> io::Result<()> {
+        let folder = self.namespaces(uid);
+        if is_namespace(&folder.join("uts")) {
+            return Ok(());
+        }
+        self.detach(uid)?;
+        fs::create_dir_all(&folder)?;
+        let made = make_namespaces(&folder).and_then(|inside| match address {
+            Some(address) => self.connect(uid, address, &folder, &inside),
+            None => Ok(()),
+        });
+        if made.is_err() {
+            self.detach(uid)?;
+        }
+        made
+    }
+
+    fn connect(
+        &self,
+        uid: &str,
+        address: Ipv4Addr,
+        folder: &Path,
+        inside: &Netlink,
+    ) -> io::Result<()> {
+        let name = self.interface(uid);
+        let gateway = self.range.gateway();
+        let namespace = File::open(folder.join("net"))?;
+        let outside = Netlink::open()?;
+        outside.add_pair(&name, "eth0", POD_INTERFACE, Some(namespace.as_fd()))?;
+        let index = outside
+            .index(&name)?
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        outside.add_address(index, gateway, 32)?;
+        outside.add_route(Route {
+            to: (address, 32),
+            interface: index,
+            gateway: None,
+            source: Some(gateway),
+            scope: Scope::Link,
+        })?;
+        fs::write(format!("/proc/sys/net/ipv4/conf/{name}/forwarding"), "1")?;
+        inside.set_up(LOOPBACK)?;
+        inside.set_up(POD_INTERFACE)?;
+        inside.add_address(POD_INTERFACE, address, 32)?;
+        inside.add_route(Route {
+            to: (gateway, 32),
+            interface: POD_INTERFACE,
+            gateway: None,
+            source: None,
+            scope: Scope::Link,
+        })?;
+        inside.add_route(Route {
+            to: (Ipv4Addr::UNSPECIFIED, 0),
+            interface: POD_INTERFACE,
+            gateway: Some(gateway),
+            source: None,
+            scope: Scope::Everywhere,
+        })
+    }
+
+    /// Gives back whatever there is of a pod's namespaces and interfaces.
+    pub(crate) fn detach(&self, uid: &str) -> io::Result<()> {
+        Netlink::open()?.delete(&self.interface(uid))?;
+        remove_namespaces(&self.namespaces(uid))
+    }
+
+    /// Gives back what belongs to no pod that is known: what a crash or a removed data folder left.
+    pub(crate) fn sweep(&self, known: &BTreeSet<String>) -> io::Result<()> {
+        for entry in fs::read_dir(&self.namespaces)? {
+            let entry = entry?;
+            if !entry
+                .file_name()
+                .to_str()
+                .is_some_and(|uid| known.contains(uid))
+            {
+                remove_namespaces(&entry.path())?;
+            }
+        }
+        let netlink = Netlink::open()?;
+        let ours = format!("{PREFIX}{}", self.instance);
+        let wanted: BTreeSet<String> = known.iter().map(|uid| self.interface(uid)).collect();
+        for name in netlink.names()? {
+            if name.starts_with(&ours) && !wanted.contains(&name) {
+                netlink.delete(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn interface(&self, uid: &str) -> String {
+        format!("{PREFIX}{}{}", self.instance, digits(uid.as_bytes(), 7))
+    }
+}
+
+/// Whether interfaces can be made in the network namespace of the caller: makes a pair, which goes with the namespace.
+pub(crate) fn try_out() -> io::Result<()> {
+    let netlink = Netlink::open()?;
+    netlink.add_pair("stead0", "stead1", POD_INTERFACE + 1, None)?;
+    netlink.set_up(LOOPBACK)
+}
+
+/// Six digits that stand for a data folder.
+fn instance(data_dir: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    digits(data_dir.as_os_str().as_bytes(), 6)
+}
+
+fn digits(bytes: &[u8], count: usize) -> String {
+    let hash = Sha256::digest(bytes);
+    hash.iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .take(count)
+        .filter_map(|digit| char::from_digit(u32::from(digit), 16))
+        .collect()
+}
+
+/// Makes new namespaces and mounts them on files; the connection is to the new network.
+fn make_namespaces(folder: &Path) -> io::Result<Netlink> {
+    let folder = folder.to_owned();
+    let work = move || -> io::Result<Netlink> {
+        let kinds = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+        unshare(kinds)?;
+        for kind in KINDS {
+            let file = folder.join(kind);
+            fs::write(&file, b"")?;
+            mount_bind(format!("/proc/thread-self/ns/{kind}"), &file)?;
+        }
+        Netlink::open()
+    };
+    // Only this thread changes its namespaces, and it ends with that: no other work ever runs on it.
+    std::thread::Builder::new()
+        .name("pod-namespaces".to_owned())
+        .spawn(work)?
+        .join()
+        .map_err(|_| io::Error::other("the thread that made the namespaces panicked"))?
+}
+
+fn remove_namespaces(folder: &Path) -> io::Result<()> {
+    for kind in KINDS {
+        let file = folder.join(kind);
+        match unmount(&file, UnmountFlags::DETACH) {
+            // Not there, or not mounted.
+            Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::INVAL) => {}
+            Err(other) => return Err(other.into()),
+        }
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Whether a namespace is mounted on this file. After the machine was started anew there may be a file without one.
+fn is_namespace(file: &Path) -> bool {
+    const NSFS: i64 = 0x6e73_6673;
+    rustix::fs::statfs(file).is_ok_and(|stat| i64::from(stat.f_type) == NSFS)
+}

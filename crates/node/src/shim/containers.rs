@@ -1,0 +1,179 @@
+//! The containers tier: mount and PID namespaces of the container's own, network, IPC and host name of its pod, and
+//! a cgroup. Needs root with the right to mount.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+use crate::cgroup::Cgroup;
+use crate::network;
+use crate::runtime::{Order, RecordDir};
+use crate::sys::OneThread;
+
+use super::launch::{
+    Launched, Side, StartFailure, begin_session, cgroup, fork_gated, make_streams, record_first,
+};
+use super::program::{DEFAULT_PATH, Program};
+use super::view::View;
+
+/// The namespaces that are the container's own.
+const OWN: CloneFlags = CloneFlags::CLONE_NEWNS.union(CloneFlags::CLONE_NEWPID);
+
+/// Starts the container's program.
+pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFailure> {
+    fs::create_dir_all(dir.layer())?;
+    let program = program(order);
+    let namespaces = pod_namespaces(order)?;
+    let cgroup = make_cgroup(order)?;
+    let (stdout, stderr, streams) = make_streams()?;
+    match fork_gated(OneThread::prove()?, OWN)? {
+        Side::Child(mut gate) => {
+            gate.pass();
+            let entered = begin_session()
+                .and_then(|()| enter(order, &dir.layer(), &namespaces, &cgroup))
+                .and_then(|()| streams.take_over());
+            let sentence = match entered {
+                Ok(()) => program.run(),
+                Err(sentence) => sentence,
+            };
+            gate.fail(&sentence)
+        }
+        Side::Parent(keeper) => {
+            drop(streams);
+            cgroup.add(keeper.pid)?;
+            record_first(order, dir, keeper.pid, &[&stdout, &stderr])?;
+            Ok(Launched {
+                pid: keeper.open()?,
+                stdout,
+                stderr,
+            })
+        }
+    }
+}
+
+/// The program of this order, as it is seen from inside.
+pub(super) fn program(order: &Order) -> Program {
+    let spec = &order.spec;
+    let user = spec.user.unwrap_or(0);
+    let mut program = Program {
+        argv: spec.argv.clone(),
+        env: spec.env.clone(),
+        cwd: spec.cwd.clone().unwrap_or_else(|| PathBuf::from("/")),
+        user: Some(user),
+        group: Some(spec.group.unwrap_or_else(|| super::users::group_of(user))),
+        groups: Some(spec.groups.clone()),
+        no_new_privileges: spec.no_new_privileges,
+        dies_with_parent: true,
+        capabilities: Some(super::capabilities::wanted(
+            spec.privileged,
+            &spec.add_capabilities,
+            &spec.drop_capabilities,
+        )),
+    };
+    program.default_variable("PATH", DEFAULT_PATH);
+    program.default_variable("HOSTNAME", &order.place.hostname);
+    program.default_variable("HOME", &super::users::home_of(user));
+    program
+}
+
+/// Joins a running container: its cgroup first, while that can be seen.
+pub(super) fn join(order: &Order, init: &OwnedFd) -> io::Result<()> {
+    if let Some(cgroup) = cgroup(order) {
+        cgroup.add(std::process::id())?;
+    }
+    let mut namespaces =
+        OWN | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWCGROUP;
+    if !order.place.host_network {
+        namespaces |= CloneFlags::CLONE_NEWNET;
+    }
+    Ok(setns(init, namespaces)?)
+}
+
+/// Goes the whole way to a container but for its program: what stands in the way, if anything does.
+pub(super) fn try_out(order: &Order, layer: &Path) -> Result<(), StartFailure> {
+    let cgroup = make_cgroup(order)?;
+    let tried = try_out_in(order, layer, &cgroup);
+    cgroup.remove();
+    if let Some(pod) = &order.place.cgroup {
+        crate::cgroup::remove_pod(pod);
+    }
+    tried
+}
+
+fn try_out_in(order: &Order, layer: &Path, cgroup: &Cgroup) -> Result<(), StartFailure> {
+    let pod = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    match fork_gated(OneThread::prove()?, OWN | pod)? {
+        Side::Child(mut gate) => {
+            gate.pass();
+            let tried = network::try_out()
+                .map_err(|error| format!("make a pair of network interfaces: {error}"))
+                .and_then(|()| enter(order, layer, &[], cgroup));
+            match tried {
+                Ok(()) => std::process::exit(0),
+                Err(sentence) => gate.fail(&sentence),
+            }
+        }
+        Side::Parent(keeper) => {
+            cgroup.add(keeper.pid)?;
+            keeper.open().map(|_| ())
+        }
+    }
+}
+
+fn make_cgroup(order: &Order) -> Result<Cgroup, StartFailure> {
+    let Some(cgroup) = cgroup(order) else {
+        return Err(StartFailure("this machine has no cgroups".to_owned()));
+    };
+    match cgroup.make(&order.spec) {
+        Ok(()) => Ok(cgroup),
+        Err(error) => {
+            cgroup.remove();
+            Err(StartFailure(format!("make a cgroup: {error}")))
+        }
+    }
+}
+
+/// The namespaces of the pod, opened while their files can be seen.
+fn pod_namespaces(order: &Order) -> Result<Vec<(OwnedFd, CloneFlags)>, StartFailure> {
+    let Some(folder) = &order.place.namespaces else {
+        return Err(StartFailure("the pod has no namespaces".to_owned()));
+    };
+    let mut kinds = vec![
+        ("ipc", CloneFlags::CLONE_NEWIPC),
+        ("uts", CloneFlags::CLONE_NEWUTS),
+    ];
+    if !order.place.host_network {
+        kinds.push(("net", CloneFlags::CLONE_NEWNET));
+    }
+    kinds
+        .into_iter()
+        .map(|(name, kind)| {
+            let path = folder.join(name);
+            let file = File::open(&path)
+                .map_err(|error| StartFailure(format!("open {}: {error}", path.display())))?;
+            Ok((file.into(), kind))
+        })
+        .collect()
+}
+
+/// Joins the pod, and makes the container's view of the machine.
+fn enter(
+    order: &Order,
+    layer: &Path,
+    namespaces: &[(OwnedFd, CloneFlags)],
+    cgroup: &Cgroup,
+) -> Result<(), String> {
+    for (fd, kind) in namespaces {
+        setns(fd, *kind).map_err(|error| format!("join the namespaces of the pod: {error}"))?;
+    }
+    unshare(CloneFlags::CLONE_NEWCGROUP)
+        .map_err(|error| format!("make a cgroup namespace: {error}"))?;
+    View {
+        unprivileged: false,
+        cgroups: &cgroup.places(),
+    }
+    .enter(order, layer)
+}
