@@ -43,8 +43,17 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
+/// What the parts of Stead note down goes to standard error; `STEAD_LOG=debug` tells more, warnings are always told.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("STEAD_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
+}
+
 fn run(args: Args) -> Result<ExitCode, Failure> {
-    // A process is detached before the runtime exists: threads do not survive a fork.
+    start_log();
+    // Every client and server here is rustls with ring; a second installation cannot happen.
     rustls::crypto::ring::default_provider()
         .install_default()
         .ok();
