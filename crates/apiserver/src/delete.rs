@@ -9,6 +9,7 @@ use stead_schema::Kind;
 
 use crate::admit;
 use crate::cluster_view::ClusterView;
+use crate::convert;
 use crate::create::refused;
 use crate::decode::Decoded;
 use crate::handle::{Outcome, Reply, Scene, answer, encoded};
@@ -56,7 +57,7 @@ pub(crate) fn delete(scene: &mut Scene<'_>) -> Result<Outcome, Status> {
     if options.propagation.is_none() {
         scene.warnings.extend(admit::delete_warning(target.kind).map(str::to_owned));
     }
-    let removed = remove(scene, &stored, &options)?;
+    let removed = remove(scene, &convert::to(target.kind, stored.clone()), &options)?;
     Ok(respond(scene, &stored, removed, &options))
 }
 
@@ -182,10 +183,10 @@ enum Plan {
 }
 
 fn check_preconditions(kind: &Kind, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
-    // Upstream names the kind here, not the resource, but for namespaces.
+    // Upstream names the kind here, not the resource, but for namespaces; and the group of the store.
     let named = if kind.plural == "namespaces" { kind.plural } else { kind.kind };
     let conflict = |what: &str, want: &str, have: &str| {
-        Err(Status::conflict(kind.group, named, object::name(old), &format!("the {what} in the precondition ({want}) does not match the {what} in record ({have}). The object might have been deleted and then recreated")))
+        Err(Status::conflict(table_of(kind).0, named, object::name(old), &format!("the {what} in the precondition ({want}) does not match the {what} in record ({have}). The object might have been deleted and then recreated")))
     };
     match (&options.uid, &options.revision) {
         (Some(uid), _) if uid != object::meta(old, "uid") => conflict("UID", uid, object::meta(old, "uid")),
@@ -327,10 +328,9 @@ fn respond(scene: &Scene<'_>, stored: &Stored, removed: Removed, options: &Delet
 }
 
 fn success(kind: &Kind, object: &Value) -> Value {
-    let (group, plural) = table_of(kind);
-    let mut details = json!({"name": object::name(object), "kind": plural, "uid": object::meta(object, "uid")});
-    if !group.is_empty() {
-        details["group"] = group.into();
+    let mut details = json!({"name": object::name(object), "kind": kind.plural, "uid": object::meta(object, "uid")});
+    if !kind.group.is_empty() {
+        details["group"] = kind.group.into();
     }
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
 }

@@ -165,7 +165,7 @@ pub(crate) enum Verb {
 /// 405 where the resource does not have the verb.
 pub(crate) fn verb(method: &Method, target: &Target, query: &Query) -> Result<Verb, Status> {
     let sub = target.subresource.as_str();
-    if matches!((target.kind.plural, sub), ("pods", "exec" | "attach" | "portforward" | "log") | (_, "proxy")) {
+    if matches!((target.kind.plural, sub), ("pods", "exec" | "attach" | "portforward" | "log")) || sub.starts_with("proxy") {
         return Ok(Verb::Connect);
     }
     let verb = match *method {

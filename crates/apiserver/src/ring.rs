@@ -34,7 +34,7 @@ pub(crate) struct Event {
 /// Events kept in each table at most.
 const EVENTS_MAX: usize = 8192;
 /// Bytes of objects kept in each table's history at most, beyond the newest `EVENTS_MIN` events.
-const BYTES_MAX: usize = 4 << 20;
+const BYTES_MAX: usize = 2 << 20;
 /// Events that are kept however large they are.
 const EVENTS_MIN: usize = 256;
 

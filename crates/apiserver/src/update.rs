@@ -8,6 +8,7 @@ use stead_schema::Kind;
 
 use crate::admit;
 use crate::cluster_view::ClusterView;
+use crate::convert;
 use crate::create::{insert, refused, track_fields, typed};
 use crate::handle::{Outcome, Reply, Scene, encoded};
 use crate::object;
@@ -30,6 +31,7 @@ pub(crate) fn update(scene: &mut Scene<'_>) -> Result<Outcome, Status> {
     }
     match scene.view.object(table_of(kind), &target.namespace, &target.name) {
         Some(old) => {
+            let old = convert::to(kind, old);
             check_preconditions(kind, &old, &new)?;
             replace(scene, &old, new, StatusCode::OK)
         }

@@ -237,6 +237,25 @@ async fn an_event_is_one_object_in_both_its_groups() {
 }
 
 #[tokio::test]
+async fn an_autoscaler_loses_nothing_through_its_older_version() {
+    let server = server().await;
+    let path = |version: &str| format!("/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers");
+    let metrics = json!([
+        {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}},
+        {"type": "Resource", "resource": {"name": "memory", "target": {"type": "Utilization", "averageUtilization": 80}}},
+    ]);
+    let autoscaler = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"}, "spec": {"scaleTargetRef": {"kind": "StatefulSet", "name": "s", "apiVersion": "apps/v1"}, "maxReplicas": 3, "metrics": metrics}});
+    let (code, answer) = send(&server, "POST", &path("v2"), autoscaler).await;
+    assert_eq!(code, StatusCode::CREATED, "{answer}");
+    let (_, old) = send(&server, "GET", &format!("{}/h", path("v1")), Value::Null).await;
+    assert_eq!((&old["apiVersion"], &old["spec"]["targetCPUUtilizationPercentage"]), (&json!("autoscaling/v1"), &json!(70)));
+    let (code, answer) = send_as(&server, "PATCH", &format!("{}/h", path("v1")), "application/merge-patch+json", json!({"spec": {"maxReplicas": 5}})).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    let (_, new) = send(&server, "GET", &format!("{}/h", path("v2")), Value::Null).await;
+    assert_eq!((&new["spec"]["maxReplicas"], &new["spec"]["metrics"]), (&json!(5), &metrics));
+}
+
+#[tokio::test]
 async fn discovery_is_aggregated_where_asked() {
     let server = server().await;
     let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
