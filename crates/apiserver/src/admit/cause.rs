@@ -41,7 +41,7 @@ impl fmt::Display for Path {
 
 /// Why a field is refused; upstream's `field.ErrorType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// It must be there and is not.
     Required,
     /// Its value is not allowed.
@@ -58,15 +58,11 @@ pub enum Reason {
     TooLong,
     /// It has too many items.
     TooMany,
-    /// It has the wrong type.
-    TypeInvalid,
-    /// The server could not find out.
-    Internal,
 }
 
 impl Reason {
     /// The name that a Status cause carries.
-    pub fn wire(self) -> &'static str {
+    pub(crate) fn wire(self) -> &'static str {
         match self {
             Reason::Required => "FieldValueRequired",
             Reason::Invalid => "FieldValueInvalid",
@@ -76,26 +72,24 @@ impl Reason {
             Reason::NotFound => "FieldValueNotFound",
             Reason::TooLong => "FieldValueTooLong",
             Reason::TooMany => "FieldValueTooMany",
-            Reason::TypeInvalid => "FieldValueTypeInvalid",
-            Reason::Internal => "InternalError",
         }
     }
 }
 
 /// One refused field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cause {
+pub(crate) struct Cause {
     /// Why.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
     /// Where, as upstream spells it.
-    pub field: String,
+    pub(crate) field: String,
     /// The words without the path: `Invalid value: -1: must be greater than or equal to 0`.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl Cause {
     /// A cause of this reason.
-    pub fn new(reason: Reason, field: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: Reason, field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { reason, field: field.into(), message: message.into() }
     }
 }

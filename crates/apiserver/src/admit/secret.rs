@@ -60,10 +60,8 @@ fn check(secret: &Value, wrong: &mut Causes) {
 
 fn typed(secret: &Value, at: &Path, wrong: &mut Causes) {
     match text(secret, "type") {
-        "kubernetes.io/service-account-token" => {
-            if annotation(secret, ACCOUNT_NAME).is_empty() {
-                wrong.required(&Path::root("metadata").field("annotations").key(ACCOUNT_NAME), "");
-            }
+        "kubernetes.io/service-account-token" if annotation(secret, ACCOUNT_NAME).is_empty() => {
+            wrong.required(&Path::root("metadata").field("annotations").key(ACCOUNT_NAME), "");
         }
         "kubernetes.io/dockercfg" => registry(secret, ".dockercfg", at, wrong),
         "kubernetes.io/dockerconfigjson" => registry(secret, ".dockerconfigjson", at, wrong),

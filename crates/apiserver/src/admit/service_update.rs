@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::cause::{Causes, Path};
 use super::read::{dig, get, int, list, map_mut, put, text, texts};
-use super::service::{allocate, drop_addresses, is_headless, needs_address, needs_node_ports};
+use super::service::{allocate, drop_addresses, needs_address, needs_node_ports};
 use super::{Context, Refusal, service};
 
 /// Carries over what was allocated, drops what the new type has no use for, allocates what is missing.
@@ -125,7 +125,7 @@ fn first_address_stays(old: &Value, new: &Value, wrong: &mut Causes) {
     }
     let (was, is) = (texts(get(old, "spec"), "clusterIPs"), texts(get(new, "spec"), "clusterIPs"));
     let changed = matches!((was.first(), is.first()), (Some(was), Some(is)) if was != is);
-    if changed || (is_headless(old) != is_headless(new) && !was.is_empty() && !is.is_empty() && !changed) {
+    if changed {
         let at = Path::root("spec").field("clusterIPs").index(0);
         wrong.invalid(&at, dig(new, &["spec", "clusterIPs"]).clone(), "may not change once set");
     }

@@ -181,7 +181,7 @@ fn metrics(spec: &Value, status: &Value) -> String {
         let now = int(status, "currentCPUUtilizationPercentage").map_or_else(|| "<unknown>".to_owned(), |now| format!("{now}%"));
         return format!("cpu: {now}/{target}%");
     }
-    let all: Vec<String> = list(spec, "metrics").iter().enumerate().map(|(index, metric)| one_metric(metric, &list(status, "currentMetrics"), index)).collect();
+    let all: Vec<String> = list(spec, "metrics").iter().enumerate().map(|(index, metric)| one_metric(metric, list(status, "currentMetrics"), index)).collect();
     match all.as_slice() {
         [] => NONE.to_owned(),
         [one] => one.clone(),
