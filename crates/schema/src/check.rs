@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::quantity::Quantity;
@@ -103,6 +104,8 @@ impl<'a> Walk<'a> {
                     path: self.path.clone(),
                 }),
                 Some(field) => {
+                    let depth_before = self.fields.len();
+                    self.fields.extend(embedded(self.table, of, name));
                     self.fields.push(name);
                     self.value(
                         Place {
@@ -114,7 +117,7 @@ impl<'a> Walk<'a> {
                         value,
                         depth + 1,
                     );
-                    self.fields.pop();
+                    self.fields.truncate(depth_before);
                 }
             }
             self.path.truncate(length);
@@ -196,9 +199,16 @@ impl<'a> Walk<'a> {
             }
             (Leaf::Bytes, Value::String(text)) => base64_error(text),
             (Leaf::Quantity, value) => quantity_error(value),
-            (Leaf::IntOrString, value) => int_or_string_error(value),
-            (Leaf::Time, value) => time_error(value, "2006-01-02T15:04:05Z07:00"),
-            (Leaf::MicroTime, value) => time_error(value, "2006-01-02T15:04:05.000000Z07:00"),
+            (Leaf::IntOrString, value) => self.int_or_string_error(place, value),
+            (Leaf::Time, value) => {
+                self.time_error(place, value, times::parse, "2006-01-02T15:04:05Z07:00")
+            }
+            (Leaf::MicroTime, value) => self.time_error(
+                place,
+                value,
+                times::parse_micro,
+                "2006-01-02T15:04:05.000000Z07:00",
+            ),
             (
                 Leaf::Raw
                 | Leaf::FieldsV1
@@ -215,22 +225,67 @@ impl<'a> Walk<'a> {
         }
     }
 
+    fn int_or_string_error(&self, place: Place<'_>, value: &Value) -> Option<String> {
+        match value {
+            Value::String(_) => None,
+            Value::Number(number) if number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => {
+                None
+            }
+            Value::Number(number) => Some(self.named(place, &format!("number {number}"), "int32")),
+            other => Some(self.named(place, said(other), "int32")),
+        }
+    }
+
+    fn time_error(
+        &self,
+        place: Place<'_>,
+        value: &Value,
+        read: fn(&str) -> Option<Timestamp>,
+        layout: &str,
+    ) -> Option<String> {
+        match value {
+            Value::String(text) if read(text).is_some() => None,
+            Value::String(text) => Some(format!(
+                "parsing time {text:?} as {layout:?}: cannot parse {text:?} as \"2006\""
+            )),
+            other => Some(self.named(place, said(other), "string")),
+        }
+    }
+
     fn cannot(&self, place: Place<'_>, value: &Value) -> String {
         self.sentence(place, said(value))
     }
 
     fn sentence(&self, place: Place<'_>, what: &str) -> String {
-        let named = if place.whole && !place.field.go_type.is_empty() {
-            format!("{}.{}", package(place.of.name), place.field.go_type)
+        if place.whole && !place.field.go_type.is_empty() {
+            self.named(
+                place,
+                what,
+                &format!("{}.{}", package(place.of.name), place.field.go_type),
+            )
         } else {
-            go_type(self.table, place.shape)
-        };
+            self.named(place, what, &go_type(self.table, place.shape))
+        }
+    }
+
+    fn named(&self, place: Place<'_>, what: &str, go_type: &str) -> String {
         format!(
-            "json: cannot unmarshal {what} into Go struct field {}.{} of type {named}",
+            "json: cannot unmarshal {what} into Go struct field {}.{} of type {go_type}",
             place.of.go_name(),
             self.fields.join(".")
         )
     }
+}
+
+/// The embedded struct that a field comes from: Go's decoder names it too.
+fn embedded(table: &Table, of: &Type, name: &str) -> Option<&'static str> {
+    if matches!(name, "kind" | "apiVersion") && of.field("metadata").is_some() {
+        return Some("TypeMeta");
+    }
+    of.inlined().find_map(|field| match &field.shape {
+        Shape::Struct(id) => table.of(*id).field(name).map(|_| table.of(*id).go_name()),
+        Shape::List(_) | Shape::Map(_) | Shape::Leaf(_) => None,
+    })
 }
 
 /// Go's word for a JSON value.
@@ -299,33 +354,6 @@ fn quantity_error(value: &Value) -> Option<String> {
         other => Quantity::parse(&other.to_string())
             .err()
             .map(|error| error.to_string()),
-    }
-}
-
-fn int_or_string_error(value: &Value) -> Option<String> {
-    match value {
-        Value::String(_) => None,
-        Value::Number(number) if number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => None,
-        Value::Number(number) => Some(format!(
-            "json: cannot unmarshal number {number} into Go value of type int32"
-        )),
-        other => Some(format!(
-            "json: cannot unmarshal {} into Go value of type int32",
-            said(other)
-        )),
-    }
-}
-
-fn time_error(value: &Value, layout: &str) -> Option<String> {
-    match value {
-        Value::String(text) if times::parse(text).is_some() => None,
-        Value::String(text) => Some(format!(
-            "parsing time {text:?} as {layout:?}: cannot parse {text:?} as \"2006\""
-        )),
-        other => Some(format!(
-            "json: cannot unmarshal {} into Go value of type string",
-            said(other)
-        )),
     }
 }
 

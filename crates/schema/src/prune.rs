@@ -6,9 +6,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::quantity::Quantity;
+use crate::quantity;
 use crate::table::{Field, Leaf, Shape, Table, Type, TypeId, table};
 use crate::times;
 
@@ -74,16 +75,16 @@ fn normalise(table: &'static Table, shape: &'static Shape, value: &mut Value) {
 fn normalise_leaf(leaf: Leaf, value: &mut Value) {
     match leaf {
         Leaf::Quantity => {
-            let text = match &*value {
-                Value::String(text) => Quantity::parse(text.trim()),
-                other => Quantity::parse(&other.to_string()),
+            let canonical = match &*value {
+                Value::String(text) => quantity::canonical(text.trim()),
+                other => quantity::canonical(&other.to_string()),
             };
-            if let Ok(quantity) = text {
-                set_text(value, &quantity.to_string());
+            if let Ok(text) = canonical {
+                set_text(value, &text);
             }
         }
-        Leaf::Time => rewrite_time(value, times::seconds),
-        Leaf::MicroTime => rewrite_time(value, times::micros),
+        Leaf::Time => rewrite_time(value, times::parse, times::seconds),
+        Leaf::MicroTime => rewrite_time(value, times::parse_micro, times::micros),
         Leaf::Bytes => {
             let decoded = value
                 .as_str()
@@ -117,8 +118,12 @@ fn set_text(value: &mut Value, text: &str) {
     }
 }
 
-fn rewrite_time(value: &mut Value, write: impl Fn(jiff::Timestamp) -> Option<String>) {
-    if let Some(time) = value.as_str().and_then(times::parse) {
+fn rewrite_time(
+    value: &mut Value,
+    read: fn(&str) -> Option<Timestamp>,
+    write: fn(Timestamp) -> Option<String>,
+) {
+    if let Some(time) = value.as_str().and_then(read) {
         *value = write(time).map_or(Value::Null, Value::String);
     }
 }
@@ -229,7 +234,7 @@ mod tests {
         check(
             "v1",
             "Event",
-            json!({"involvedObject": {"name": "a"}, "eventTime": "2024-01-01T00:00:00Z"}),
+            json!({"involvedObject": {"name": "a"}, "eventTime": "2024-01-01T00:00:00.000000Z"}),
             &json!({"metadata": {}, "involvedObject": {"name": "a"}, "eventTime": "2024-01-01T00:00:00.000000Z", "firstTimestamp": null, "lastTimestamp": null,
                 "reportingComponent": "", "reportingInstance": "", "source": {}}),
         );

@@ -1,16 +1,18 @@
 //! `resource.Quantity`: parsing, canonical text, comparison.
 //!
 //! A quantity is kept as whole nano units, rounded away from zero as upstream rounds, and its suffix family.
-//! Amounts beyond 2^63-1 are held at that, as upstream holds them.
+//! Binary amounts beyond 2^63-1 are held at that, as upstream holds them.
 
 use std::cmp::Ordering;
 use std::fmt;
 
 const NANO: i128 = 1_000_000_000;
-/// The greatest amount, in nano units.
-const MOST: i128 = (i64::MAX as i128) * NANO;
+/// The greatest amount, in nano units: 10^28, far beyond what anybody counts.
+const MOST: i128 = 10_i128.pow(37);
+/// The greatest amount with a binary suffix, in nano units.
+const MOST_BINARY: i128 = (i64::MAX as i128) * NANO;
 /// Digits after the point that binary amounts keep; more are rounded up.
-const BINARY_DIGITS: usize = 9;
+const BINARY_DIGITS: usize = 18;
 
 /// The family of suffixes that a quantity was written with, and is written with again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,29 +54,40 @@ impl Quantity {
     /// # Errors
     /// See [`QuantityError`].
     pub fn parse(text: &str) -> Result<Self, QuantityError> {
+        Self::read(text).map(|(quantity, _)| quantity)
+    }
+
+    /// The quantity, and whether upstream takes its text for canonical.
+    fn read(text: &str) -> Result<(Self, bool), QuantityError> {
         let parts = Parts::split(text)?;
         let (scale, format) = scale_of(parts.suffix)?;
         let amount = match scale {
+            Scale::Decimal(exponent) if parts.fits_decimal(exponent) => parts.decimal(exponent),
+            Scale::Binary(power) if parts.fits_binary(power) => parts.binary(power),
+            // Numbers that upstream cannot count in 64 bits must have digits.
+            Scale::Decimal(_) | Scale::Binary(_) if !parts.has_digits => {
+                return Err(QuantityError::Number);
+            }
             Scale::Decimal(exponent) => parts.decimal(exponent),
             Scale::Binary(power) => parts.binary(power),
         };
-        Ok(Self {
+        let quantity = Self {
             nanos: if parts.negative { -amount } else { amount },
             format,
-        })
+        };
+        Ok((quantity, parts.is_canonical(&scale)))
     }
 
-    /// The amount in whole units, rounded away from zero.
+    /// The amount in whole units, rounded away from zero; held at the bounds of `i64`.
     #[must_use]
     pub fn value(&self) -> i64 {
-        i64::try_from(divide_up(self.nanos, NANO)).unwrap_or(i64::MAX)
+        whole(divide_up(self.nanos, NANO))
     }
 
-    /// The amount in thousandths, rounded away from zero; at most `i64::MAX`.
+    /// The amount in thousandths, rounded away from zero; held at the bounds of `i64`.
     #[must_use]
     pub fn milli_value(&self) -> i64 {
-        let milli = divide_up(self.nanos, NANO / 1000);
-        i64::try_from(milli).unwrap_or(if milli < 0 { i64::MIN } else { i64::MAX })
+        whole(divide_up(self.nanos, NANO / 1000))
     }
 
     /// The amount rounded away from zero to thousandths, as the API server stores resource lists.
@@ -123,10 +136,31 @@ impl Quantity {
 
 /// The canonical text of a quantity: `1000m` is `1`, `1024Mi` is `1Gi`, `0.5` is `500m`.
 ///
+/// Texts that upstream takes for canonical at a glance stay as they are, with their leading zeros (`010k`).
+///
 /// # Errors
 /// See [`QuantityError`].
 pub fn canonical(text: &str) -> Result<String, QuantityError> {
-    Quantity::parse(text).map(|quantity| quantity.to_string())
+    let (quantity, is_canonical) = Quantity::read(text)?;
+    Ok(if is_canonical {
+        text.to_owned()
+    } else {
+        quantity.to_string()
+    })
+}
+
+/// The text that the API server stores in a resource list: canonical, rounded up to thousandths.
+///
+/// # Errors
+/// See [`QuantityError`].
+pub fn canonical_in_list(text: &str) -> Result<String, QuantityError> {
+    let (quantity, _) = Quantity::read(text)?;
+    let rounded = quantity.rounded_to_milli();
+    if rounded == quantity {
+        canonical(text)
+    } else {
+        Ok(rounded.to_string())
+    }
 }
 
 /// Compares two texts by amount; `None` if either is no quantity.
@@ -165,9 +199,9 @@ impl fmt::Display for Quantity {
             return out.write_str("0");
         }
         match self.format {
-            // Below 1024 a binary suffix would lose the fraction, so upstream writes decimals.
-            Format::BinarySi if self.nanos.abs() >= 1024 * NANO => {
-                binary_text(divide_up(self.nanos, NANO), out)
+            // Small or fractional amounts would lose by a binary suffix: upstream writes decimals.
+            Format::BinarySi if self.nanos.abs() >= 1024 * NANO && !self.is_fractional() => {
+                binary_text(self.nanos / NANO, out)
             }
             Format::BinarySi | Format::DecimalSi => decimal_text(self.nanos, false, out),
             Format::DecimalExponent => decimal_text(self.nanos, true, out),
@@ -199,6 +233,10 @@ fn decimal_text(mut nanos: i128, as_exponent: bool, out: &mut fmt::Formatter<'_>
     }
 }
 
+fn whole(amount: i128) -> i64 {
+    i64::try_from(amount).unwrap_or(if amount < 0 { i64::MIN } else { i64::MAX })
+}
+
 fn divide_up(amount: i128, by: i128) -> i128 {
     amount / by + if amount % by == 0 { 0 } else { amount.signum() }
 }
@@ -206,45 +244,82 @@ fn divide_up(amount: i128, by: i128) -> i128 {
 /// A text taken apart: sign, digits before and after the point, suffix.
 struct Parts<'a> {
     negative: bool,
+    /// Without leading zeros.
     whole: &'a str,
     fraction: &'a str,
     suffix: &'a str,
+    /// Whether any digit stood there, zeros included.
+    has_digits: bool,
 }
 
 impl<'a> Parts<'a> {
     fn split(text: &'a str) -> Result<Self, QuantityError> {
-        let (negative, rest) = match text.as_bytes().first() {
+        let (negative, unsigned) = match text.as_bytes().first() {
             None => return Err(QuantityError::Format),
             Some(b'-') => (true, &text[1..]),
             Some(b'+') => (false, &text[1..]),
             Some(_) => (false, text),
         };
-        let (whole, rest) = digits(rest);
+        let (whole, rest) = digits(unsigned);
         let (fraction, suffix) = rest.strip_prefix('.').map_or(("", rest), digits);
         if !suffix_is_well_formed(suffix) {
             return Err(QuantityError::Format);
         }
-        if whole.is_empty() && fraction.is_empty() {
-            return Err(if rest.is_empty() || !suffix.is_empty() {
-                QuantityError::Format
-            } else {
-                QuantityError::Number
-            });
-        }
+        let has_digits = !whole.is_empty() || !fraction.is_empty();
         Ok(Self {
             negative,
             whole: whole.trim_start_matches('0'),
             fraction,
             suffix,
+            has_digits,
         })
+    }
+
+    /// The digits that count, as upstream counts them: no whole part is one zero.
+    fn length(&self) -> i64 {
+        i64::try_from(self.whole.len().max(1) + self.fraction.len()).unwrap_or(i64::MAX)
+    }
+
+    /// Whether upstream counts the decimal amount in 64 bits.
+    fn fits_decimal(&self, exponent: i32) -> bool {
+        let places = i64::try_from(self.fraction.len()).unwrap_or(i64::MAX / 2);
+        self.length() <= 18 && i64::from(exponent) - places >= -9
+    }
+
+    /// Whether upstream counts the binary amount in 64 bits.
+    fn fits_binary(&self, power: u32) -> bool {
+        self.fraction.is_empty() && self.length() + i64::from(power) * 3 < 15
+    }
+
+    /// Whether upstream keeps the text as it is: a quick look says that it is canonical.
+    fn is_canonical(&self, scale: &Scale) -> bool {
+        match scale {
+            Scale::Binary(power) => {
+                self.fits_binary(*power)
+                    && self
+                        .whole
+                        .bytes()
+                        .fold(0_u64, |sum, byte| (sum * 10 + u64::from(byte - b'0')) % 8)
+                        != 0
+            }
+            Scale::Decimal(exponent) => {
+                let places = i64::try_from(self.fraction.len()).unwrap_or(i64::MAX / 2);
+                let thousands = self.fraction.ends_with("000")
+                    || self.fraction.len() < 3
+                        && format!("{}{}", self.whole, self.fraction).ends_with("000");
+                self.fits_decimal(*exponent)
+                    && (i64::from(*exponent) - places) % 3 == 0
+                    && !thousands
+                    && !self.whole.is_empty()
+            }
+        }
     }
 
     /// The amount in nano units with the point moved `exponent` places to the right.
     fn decimal(&self, exponent: i32) -> i128 {
-        let places =
+        let mut left =
             i64::from(exponent) + 9 + i64::try_from(self.whole.len()).unwrap_or(i64::MAX / 2);
         let mut amount: i128 = 0;
-        let mut left = places;
         for digit in self
             .whole
             .bytes()
@@ -257,14 +332,14 @@ impl<'a> Parts<'a> {
                 }
                 continue;
             }
-            amount = amount.saturating_mul(10).saturating_add(digit);
+            amount = amount.saturating_mul(10).saturating_add(digit).min(MOST);
             left -= 1;
         }
         while left > 0 && amount != 0 && amount < MOST {
-            amount = amount.saturating_mul(10);
+            amount = amount.saturating_mul(10).min(MOST);
             left -= 1;
         }
-        amount.min(MOST)
+        amount
     }
 
     /// The amount in nano units times 1024 to the `power`.
@@ -291,12 +366,13 @@ impl<'a> Parts<'a> {
         {
             fraction += 1;
         }
-        // 10^9 fractional digits and 10^9 nano units cancel each other out.
+        // 18 fractional digits less the 9 of nano units.
+        let fraction = divide_up(fraction.saturating_mul(unit), NANO);
         whole
             .saturating_mul(unit)
             .saturating_mul(NANO)
-            .saturating_add(fraction.saturating_mul(unit))
-            .min(MOST)
+            .saturating_add(fraction)
+            .min(MOST_BINARY)
     }
 }
 
@@ -361,10 +437,10 @@ mod tests {
     #[test]
     fn texts_become_canonical() {
         let cases = "
-            0 0 | 0Ki 0 | -0 0 | 1000m 1 | 1024Mi 1Gi | 0.5 500m | 1.5Gi 1536Mi | 100e3 100e3 | 1e3 1e3 | 1E 1E | 1e0 1
-            0.1Ki 102400m | 1023 1023 | 1025Ki 1025Ki | 0.5Mi 512Ki | 12345678901234567890 9223372036854775807 | 1500 1500
-            0.0000000001 1n | -0.0000000001 -1n | 1000000 1M | 1.001 1001m | -1.5 -1500m | 8Ei 8Ei | 9223372036854775807 9223372036854775807
-            .5 500m | 5. 5 | +3 3 | 1e-3 1e-3 | 100000e-3 100 | 1e100 9223372036854775807e0
+            0 0 | 0Ki 0 | -0 0 | 1000m 1 | 1024Mi 1Gi | 0.5 500m | 1.5Gi 1536Mi | 100e3 100e3 | 1e3 1e3 | 1E 1E | 1e0 1e0
+            0.1Ki 102400m | 1023 1023 | 1025Ki 1025Ki | 0.5Mi 512Ki | 1500 1500 | 0.1Gi 107374182400m | 1000 1k
+            0.0000000001 1n | -0.0000000001 -1n | 1000000 1M | 1.001 1.001 | 1.0010 1001m | -1.5 -1500m | .5 500m | 5. 5. | 1e-3 1e-3
+            9Ei 9223372036854775807 | 9223372036854775807 9223372036854775807 | 10e20 1000e18 | 0920k 0920k | 08Ki 8Ki
         ";
         for case in cases
             .split(['|', '\n'])
@@ -372,18 +448,10 @@ mod tests {
             .filter(|case| !case.is_empty())
         {
             let (text, want) = case.split_once(' ').expect("each case is two words");
-            // The greatest amount has no exponent form worth a suffix.
-            let want = want.strip_suffix("e0").unwrap_or(want);
-            assert_eq!(
-                canonical(text).as_deref(),
-                Ok(if text == "8Ei" {
-                    "9223372036854775807"
-                } else {
-                    want
-                }),
-                "{text}"
-            );
+            assert_eq!(canonical(text).as_deref(), Ok(want), "{text}");
         }
+        assert_eq!(canonical_in_list("100u").as_deref(), Ok("1m"));
+        assert_eq!(canonical_in_list("1024Mi").as_deref(), Ok("1Gi"));
     }
 
     #[test]
@@ -397,7 +465,7 @@ mod tests {
             ("1mi", QuantityError::Suffix),
             ("1KiB", QuantityError::Format),
             ("1K", QuantityError::Suffix),
-            ("-", QuantityError::Format),
+            ("Pi", QuantityError::Number),
         ] {
             assert_eq!(canonical(text), Err(why), "{text}");
         }

@@ -188,6 +188,11 @@ impl Type {
         self.fields.iter().filter(|field| !field.inline)
     }
 
+    /// The protobuf messages whose fields stand directly in the JSON object.
+    pub(crate) fn inlined(&self) -> impl Iterator<Item = &Field> {
+        self.fields.iter().filter(|field| field.inline)
+    }
+
     /// The last part of the name, which is Go's.
     pub(crate) fn go_name(&self) -> &'static str {
         self.name.rsplit('.').next().unwrap_or(self.name)

@@ -6,7 +6,7 @@ use super::{
     default, default_number, default_pointer, image, is_absent, is_empty, object, object_made,
     object_mut, objects, objects_mut, text,
 };
-use crate::quantity::Quantity;
+use crate::quantity::{Quantity, canonical_in_list};
 
 /// Rules of pods alone, not of templates: a template's revision must not change with them.
 pub(super) fn pod(pod: &mut Map<String, Value>) {
@@ -106,8 +106,7 @@ pub(super) fn round_resources(owner: &mut Map<String, Value>, lists: &[&str]) {
         {
             let rounded = amount
                 .as_str()
-                .and_then(|text| Quantity::parse(text).ok())
-                .map(|quantity| quantity.rounded_to_milli().to_string());
+                .and_then(|text| canonical_in_list(text).ok());
             if let Some(rounded) = rounded.filter(|rounded| amount.as_str() != Some(rounded)) {
                 *amount = Value::String(rounded);
             }
