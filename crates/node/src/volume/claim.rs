@@ -17,8 +17,10 @@ use serde_json::json;
 use super::{MountError, Ready, io_error};
 use crate::worker::Shared;
 
-/// Our driver and our finalizer have the same name.
-pub(crate) const DRIVER: &str = "stead.dev/volume";
+/// The driver that our volumes name.
+pub(crate) const DRIVER: &str = "volume.stead.dev";
+/// Kept on a volume until its data is gone.
+pub(crate) const FINALIZER: &str = "stead.dev/volume";
 
 /// The folder behind a PersistentVolume.
 pub(crate) fn folder(node: &Path, volume: &core::PersistentVolume) -> Result<Ready, MountError> {
@@ -95,7 +97,7 @@ pub(crate) fn is_condemned(volume: &core::PersistentVolume) -> bool {
             .finalizers
             .iter()
             .flatten()
-            .any(|finalizer| finalizer == DRIVER)
+            .any(|finalizer| finalizer == FINALIZER)
 }
 
 /// Moves the folder of a condemned volume into the trash and removes it there.
@@ -184,7 +186,7 @@ async fn let_go(api: &Api<core::PersistentVolume>, name: &str, uid: &str) -> kub
     let others: Vec<&String> = volume
         .finalizers()
         .iter()
-        .filter(|finalizer| *finalizer != DRIVER)
+        .filter(|finalizer| *finalizer != FINALIZER)
         .collect();
     let metadata = json!({"finalizers": others, "resourceVersion": volume.resource_version()});
     let patch = Patch::Merge(json!({"metadata": metadata}));
@@ -213,9 +215,9 @@ mod tests {
 
     #[test]
     fn data_stays_unless_the_volume_is_deleted_with_our_finalizer() {
-        assert!(!is_condemned(&volume("h", false, &[DRIVER])));
+        assert!(!is_condemned(&volume("h", false, &[FINALIZER])));
         assert!(!is_condemned(&volume("h", true, &["other"])));
-        assert!(is_condemned(&volume("h", true, &["other", DRIVER])));
+        assert!(is_condemned(&volume("h", true, &["other", FINALIZER])));
     }
 
     #[test]
