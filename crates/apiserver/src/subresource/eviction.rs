@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::decode::Decoded;
-use crate::delete::{options, remove};
+use crate::delete::{check_preconditions, options, remove};
 use crate::handle::{Outcome, Reply, Scene, answer};
 use crate::object;
 use crate::selector::label_selector_matches;
@@ -40,10 +40,45 @@ pub(crate) fn evict(scene: &mut Scene<'_>) -> Result<Outcome, Status> {
         changes.extend(spent.filter(|_| !options.dry_run));
     }
     scene.taken = u64::try_from(changes.len()).unwrap_or(0);
-    let removed = remove(scene, &stored, &options)?;
+    check_preconditions(target.kind, &stored.value(), &options)?;
+    let mut pod = stored.clone();
+    if !options.dry_run {
+        let marked = marked(scene, &stored, &target.namespace);
+        pod = marked.object.clone();
+        options.revision = options.revision.map(|_| pod.revision.to_string());
+        changes.push(marked);
+        scene.taken += 1;
+    }
+    let removed = remove(scene, &pod, &options)?;
     changes.extend(removed.change);
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     Ok(Outcome { reply: Reply::Done(answer(StatusCode::CREATED, &status, asked.format.yaml, &[])), changes })
+}
+
+/// The pod with the condition that tells why it goes. A write of its own, as upstream: its watchers learn the reason first.
+fn marked(scene: &Scene<'_>, stored: &Stored, namespace: &str) -> Change {
+    let mut pod = stored.value();
+    let revision = scene.next_revision();
+    let condition = json!({
+        "type": "DisruptionTarget", "status": "True", "lastProbeTime": null, "lastTransitionTime": object::time(scene.now),
+        "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting",
+    });
+    put_condition(&mut pod, condition);
+    object::set_meta(&mut pod, "resourceVersion", revision.to_string());
+    let key: Box<str> = key_of(namespace, object::name(&pod)).into();
+    Change { table: ("", "pods"), key, object: Arc::new(Stored::new(stored.kind, revision, pod)), deleted: false }
+}
+
+/// Puts a condition in the place of the one of its type, or at the end.
+pub(super) fn put_condition(object: &mut Value, condition: Value) {
+    let Some(map) = object.as_object_mut() else { return };
+    let status = map.entry("status").or_insert_with(|| json!({}));
+    let Some(conditions) = status.as_object_mut().map(|status| status.entry("conditions").or_insert_with(|| json!([]))) else { return };
+    let Some(list) = conditions.as_array_mut() else { return };
+    match list.iter_mut().find(|one| one["type"] == condition["type"]) {
+        Some(place) => *place = condition,
+        None => list.push(condition),
+    }
 }
 
 /// Pods that have ended, have not begun, or are going anyway disturb nobody.
@@ -108,11 +143,5 @@ fn insufficient(budget: &mut Value, generation: i64, now: Timestamp) {
         "type": "DisruptionAllowed", "status": "False", "observedGeneration": generation,
         "lastTransitionTime": object::time(now), "reason": "InsufficientPods", "message": "",
     });
-    match budget["status"]["conditions"].as_array_mut() {
-        Some(conditions) => {
-            conditions.retain(|one| one["type"] != "DisruptionAllowed");
-            conditions.push(condition);
-        }
-        None => budget["status"]["conditions"] = json!([condition]),
-    }
+    put_condition(budget, condition);
 }
