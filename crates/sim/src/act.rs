@@ -31,7 +31,10 @@ pub(crate) enum Action {
     Failover,
     /// The one without a lease learns of it and stops.
     StepDown,
-    Starts { ordinal: usize },
+    /// A node takes the pod.
+    Binds { ordinal: usize },
+    /// The pod runs, but will never be ready.
+    RunsInVain { ordinal: usize },
     BecomesReady { ordinal: usize },
     /// `minReadySeconds` pass.
     Ages { ordinal: usize },
@@ -46,6 +49,7 @@ pub(crate) enum Action {
     DeleteSet { how: Propagation },
     Recreate,
     DeletePod { ordinal: usize },
+    DeleteClaim { ordinal: usize },
     /// Somebody takes a pod's name label away.
     Tamper { ordinal: usize },
     /// Somebody else writes the set.
@@ -83,13 +87,13 @@ impl Action {
             Action::Decide { .. } | Action::Leave { .. } | Action::Deliver { .. } | Action::StepDown => false,
             Action::Send { reply: Reply::Accepted | Reply::Rejected(_), .. } => false,
             Action::Send { reply: Reply::Lost | Reply::Refused, .. } => true,
-            Action::Starts { .. } | Action::BecomesReady { .. } | Action::Ages { .. } | Action::Stops { .. } => false,
+            Action::Binds { .. } | Action::RunsInVain { .. } | Action::BecomesReady { .. } | Action::Ages { .. } | Action::Stops { .. } => false,
             Action::CollectPod { .. } | Action::CollectClaim { .. } | Action::CollectRevision { .. } => false,
             Action::LetPodGo { .. } | Action::LetClaimGo { .. } | Action::LetRevisionGo { .. } => false,
             Action::ClaimGoes { .. } | Action::SetGoes => false,
             Action::Crash | Action::Failover | Action::Fails { .. } | Action::BecomesUnready { .. } => true,
             Action::Template { .. } | Action::Scale { .. } | Action::Start { .. } | Action::DeleteSet { .. } => true,
-            Action::Recreate | Action::DeletePod { .. } | Action::Tamper { .. } => true,
+            Action::Recreate | Action::DeletePod { .. } | Action::DeleteClaim { .. } | Action::Tamper { .. } => true,
             Action::TouchSet | Action::TouchClaim { .. } => true,
         }
     }
@@ -194,26 +198,28 @@ impl<'a> Stage<'a> {
         })
     }
 
-    /// The lines that `explain` would print in this view: steps and blockers.
+    /// What is decided in this view, as a scenario tells it.
     pub(crate) fn lines(&mut self, view: &View) -> Vec<String> {
         let (decision, _, _) = self.ask(view);
         let steps = decision.plan.steps().map(|step| self.facts.readable(&step.to_string()));
-        let blocked = decision.blocked.iter().map(|blocker| format!("blocked: {blocker}"));
+        let blocked = decision.blocked.iter().map(|blocker| self.facts.readable(&format!("blocked {blocker}")));
         steps.chain(blocked).collect()
     }
 
     /// Everything that can happen next.
     pub(crate) fn each_next(&mut self, state: &State, each: &mut impl FnMut(Next)) {
+        let deaf = self.mutant.shell.deaf_in_rounds;
+        let each = &mut |mut next: Next| {
+            if deaf {
+                forget_wakes(state, &mut next);
+            }
+            each(next);
+        };
         for who in 0..state.controllers.len() {
             self.controller(state, who, each);
         }
         let world = self.world;
-        let mut others = |action, mut next: State, broken| {
-            if self.mutant.shell.deaf_in_rounds {
-                forget_wakes(state, &mut next);
-            }
-            self.emit(action, next, broken, each);
-        };
+        let mut others = |action, next: State, broken| self.emit(action, next, broken, each);
         troubles(state, &mut others);
         for ordinal in 0..ORDINALS {
             kubelet(world, state, ordinal, &mut others);
@@ -341,7 +347,7 @@ impl<'a> Stage<'a> {
         let Op::CreatePod { ordinal, revision } = op else { return None };
         let (world, what) = (self.world, || format!("web-{ordinal}"));
         let settings = world.settings;
-        let claims_stay = settings.claims && !settings.delete_with_pod && !settings.delete_with_set;
+        let claims_stay = settings.claims && !settings.delete_with_pod && !settings.delete_with_set && world.claim_deletes == 0;
         if claims_stay && state.claims.now()[usize::from(ordinal)].is_none() {
             return Some(Violation { rule: check::UNCLAIMED, what: what() });
         }
@@ -384,12 +390,15 @@ impl<'a> Stage<'a> {
 }
 
 /// What a controller that is deaf while a round is under way makes of the events of that time.
-fn forget_wakes(before: &State, after: &mut State) {
-    for (before, after) in before.controllers.iter().zip(&mut after.controllers) {
+fn forget_wakes(before: &State, next: &mut Next) {
+    let failed = !matches!(next.action, Action::Send { reply: Reply::Accepted, .. });
+    for (before, after) in before.controllers.iter().zip(&mut next.state.controllers) {
         if let (Some(before), Some(after)) = (before, after)
             && !before.todo.is_empty()
+            && next.action != Action::Crash
         {
-            after.queued = before.queued;
+            let repeated = after.todo.is_empty() && (before.again || failed);
+            after.queued = before.queued || repeated;
         }
     }
 }
@@ -473,9 +482,11 @@ fn kubelet(world: &World, state: &State, ordinal: usize, each: &mut Each<'_>) {
         return;
     }
     let has_claim = !world.settings.claims || state.claims.now()[ordinal].is_some_and(|claim| !claim.terminating);
+    let is_broken = world.broken.contains(&pod.revision);
     match pod.life {
-        Life::Pending if has_claim => each(Action::Starts { ordinal }, with_life(world, state, ordinal, Life::Running), None),
-        Life::Running if !world.broken.contains(&pod.revision) => {
+        Life::Pending if has_claim => each(Action::Binds { ordinal }, with_life(world, state, ordinal, Life::Bound), None),
+        Life::Bound if has_claim && is_broken => each(Action::RunsInVain { ordinal }, with_life(world, state, ordinal, Life::Running), None),
+        Life::Bound | Life::Running if has_claim && !is_broken => {
             each(Action::BecomesReady { ordinal }, with_life(world, state, ordinal, Life::Ready), None);
         }
         Life::Ready if world.settings.min_ready => {
@@ -483,7 +494,7 @@ fn kubelet(world: &World, state: &State, ordinal: usize, each: &mut Each<'_>) {
             aged.age(ordinal, pod.uid);
             each(Action::Ages { ordinal }, aged, None);
         }
-        Life::Pending | Life::Running | Life::Ready | Life::Aged | Life::Failed => {}
+        Life::Pending | Life::Bound | Life::Running | Life::Ready | Life::Aged | Life::Failed => {}
     }
     if pod.is_ready() {
         let mut unready = with_life(world, state, ordinal, Life::Running);
@@ -514,6 +525,11 @@ fn interference(world: &World, state: &State, ordinal: usize, each: &mut Each<'_
         }
     }
     if let Some(claim) = state.claims.now()[ordinal] {
+        let mut next = *state;
+        if !claim.terminating && next.spend(Budget::ClaimDelete) {
+            api::delete_claim(&mut next, world, ordinal);
+            each(Action::DeleteClaim { ordinal }, next, None);
+        }
         let mut next = *state;
         if next.spend(Budget::Conflict) {
             let mut claims = next.claims.now();
@@ -705,40 +721,45 @@ fn collect_claim(world: &World, state: &State, ordinal: usize, each: &mut Each<'
     }
 }
 
+/// As a line of a scenario: what its language has no word for is a comment.
 impl fmt::Display for Action {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whose = |who: &usize| if *who == 0 { "controller" } else { "second controller" };
+        let whose = |who: &usize| if *who == 0 { "the controller" } else { "the second controller" };
         match self {
-            Action::Decide { who } => write!(out, "{} decides", whose(who)),
-            Action::Send { who, op, reply } => write!(out, "{} sends {}: {reply}", whose(who), Call(op)),
-            Action::Leave { who } => write!(out, "{} leaves the rest of the wave", whose(who)),
-            Action::Deliver { who, kind } => write!(out, "{} hears of {}", whose(who), kind.word()),
-            Action::Crash => out.write_str("controller crashes and starts again"),
-            Action::Failover => out.write_str("controller loses its lease without knowing; another takes over"),
-            Action::StepDown => out.write_str("second controller learns that it lost its lease, and stops"),
-            Action::Starts { ordinal } => write!(out, "web-{ordinal} starts"),
-            Action::BecomesReady { ordinal } => write!(out, "web-{ordinal} becomes ready"),
-            Action::Ages { ordinal } => write!(out, "web-{ordinal} has been ready for minReadySeconds"),
-            Action::Fails { ordinal } => write!(out, "web-{ordinal} fails"),
-            Action::BecomesUnready { ordinal } => write!(out, "web-{ordinal} becomes unready"),
-            Action::Stops { ordinal } => write!(out, "web-{ordinal} has stopped and is gone"),
-            Action::Template { to } => write!(out, "user changes the template to {}", letter(*to)),
-            Action::Scale { to } => write!(out, "user scales to {to}"),
-            Action::Start { to } => write!(out, "user sets ordinals.start to {to}"),
-            Action::DeleteSet { how } => write!(out, "user deletes the set ({how:?})"),
-            Action::Recreate => out.write_str("user makes the set again"),
-            Action::DeletePod { ordinal } => write!(out, "user deletes web-{ordinal}"),
-            Action::Tamper { ordinal } => write!(out, "somebody takes the name label of web-{ordinal} away"),
-            Action::TouchSet => out.write_str("somebody else writes the set"),
-            Action::TouchClaim { ordinal } => write!(out, "somebody else writes data-web-{ordinal}"),
-            Action::CollectPod { ordinal } => write!(out, "collector deletes web-{ordinal}"),
-            Action::CollectClaim { ordinal } => write!(out, "collector deletes data-web-{ordinal}"),
-            Action::CollectRevision { template } => write!(out, "collector deletes revision {}", letter(*template as u8)),
-            Action::LetPodGo { ordinal } => write!(out, "collector orphans web-{ordinal}"),
-            Action::LetClaimGo { ordinal } => write!(out, "collector orphans data-web-{ordinal}"),
-            Action::LetRevisionGo { template } => write!(out, "collector orphans revision {}", letter(*template as u8)),
-            Action::ClaimGoes { ordinal } => write!(out, "data-web-{ordinal} is gone"),
-            Action::SetGoes => out.write_str("the set is gone"),
+            Action::Decide { who: 0 } => out.write_str("decide"),
+            Action::Decide { .. } => out.write_str("decide # the second controller"),
+            Action::Send { who, op, reply } => write!(out, "# {} sends {}: {reply}", whose(who), Call(op)),
+            Action::Leave { who } => write!(out, "# {} leaves the rest of the wave", whose(who)),
+            Action::Deliver { who, kind } => write!(out, "# {} hears of {}", whose(who), kind.word()),
+            Action::Crash => out.write_str("# the controller crashes and starts again"),
+            Action::Failover => out.write_str("# the controller loses its lease without knowing, as the second controller; another takes over"),
+            Action::StepDown => out.write_str("# the second controller learns that it lost its lease, and stops"),
+            Action::Binds { ordinal } => write!(out, "# web-{ordinal} is bound to a node"),
+            Action::RunsInVain { ordinal } => write!(out, "pod web-{ordinal} running # it will never be ready"),
+            Action::BecomesReady { ordinal } => write!(out, "pod web-{ordinal} ready"),
+            Action::Ages { ordinal } => write!(out, "clock +30s # web-{ordinal} has been ready for minReadySeconds"),
+            Action::Fails { ordinal } => write!(out, "pod web-{ordinal} failed"),
+            Action::BecomesUnready { ordinal } => write!(out, "pod web-{ordinal} running # it is ready no more"),
+            Action::Stops { ordinal } => write!(out, "gone web-{ordinal} # it has stopped"),
+            Action::Template { to } => write!(out, "set web template={} # the user", letter(*to)),
+            Action::Scale { to } => write!(out, "set web replicas={to} # the user"),
+            Action::Start { to } => write!(out, "set web start={to} # the user"),
+            Action::DeleteSet { how: Propagation::Background } => out.write_str("gone web # the user deletes the set"),
+            Action::DeleteSet { how } => write!(out, "set web deleting # the user, {how:?}"),
+            Action::Recreate => out.write_str("set web # the user makes the set again"),
+            Action::DeletePod { ordinal } => write!(out, "pod web-{ordinal} terminating # the user deletes it"),
+            Action::DeleteClaim { ordinal } => write!(out, "claim data-web-{ordinal} terminating # the user deletes it"),
+            Action::Tamper { ordinal } => write!(out, "pod web-{ordinal} unlabelled # somebody takes its name label away"),
+            Action::TouchSet => out.write_str("# somebody else writes the set"),
+            Action::TouchClaim { ordinal } => write!(out, "# somebody else writes data-web-{ordinal}"),
+            Action::CollectPod { ordinal } => write!(out, "pod web-{ordinal} terminating # the garbage collector"),
+            Action::CollectClaim { ordinal } => write!(out, "claim data-web-{ordinal} terminating # the garbage collector"),
+            Action::CollectRevision { template } => write!(out, "gone {} # the garbage collector", letter(*template as u8)),
+            Action::LetPodGo { ordinal } => write!(out, "pod web-{ordinal} owner=none # the garbage collector orphans it"),
+            Action::LetClaimGo { ordinal } => write!(out, "claim data-web-{ordinal} owner=none # the garbage collector orphans it"),
+            Action::LetRevisionGo { template } => write!(out, "revision {} owner=none # the garbage collector orphans it", letter(*template as u8)),
+            Action::ClaimGoes { ordinal } => write!(out, "gone data-web-{ordinal}"),
+            Action::SetGoes => out.write_str("gone web"),
         }
     }
 }

@@ -218,11 +218,10 @@ fn last_change_of(state: &State, ordinal: u8, strayed: bool) -> Done {
     Done { wrote: changes.next().map(|place| (Kind::Pods, place)), strayed }
 }
 
-/// A graceful delete of a pod that is there: one that has ended goes at once, others when their node says so.
+/// A graceful delete of a pod that is there: one that has ended or that no node has goes at once, others when their node says so.
 pub(crate) fn stop_pod(state: &mut State, world: &World, ordinal: usize) {
     let mut pods = state.pods.now();
-    let ended = pods[ordinal].is_some_and(|pod| pod.life == Life::Failed);
-    if ended {
+    if !pods[ordinal].is_some_and(|pod| is_on_node(pod.life)) {
         pods[ordinal] = None;
     } else if let Some(pod) = &mut pods[ordinal] {
         pod.terminating = true;
@@ -244,7 +243,14 @@ pub(crate) fn delete_claim(state: &mut State, world: &World, ordinal: usize) {
     state.put_claims(world, claims);
 }
 
-/// A pod that has not ended mounts the claim.
+/// A pod that a node has, and that has not ended, mounts the claim.
 pub(crate) fn is_claim_in_use(state: &State, ordinal: usize) -> bool {
-    state.pods.now()[ordinal].is_some_and(|pod| pod.life != Life::Failed)
+    state.pods.now()[ordinal].is_some_and(|pod| is_on_node(pod.life))
+}
+
+fn is_on_node(life: Life) -> bool {
+    match life {
+        Life::Bound | Life::Running | Life::Ready | Life::Aged => true,
+        Life::Pending | Life::Failed => false,
+    }
 }

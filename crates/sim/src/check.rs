@@ -87,8 +87,9 @@ fn deletes(plan: &[Entry]) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
+/// The set's own, or an orphan that the same plan adopts first.
 fn is_ours(set: &Set, pod: &Pod) -> bool {
-    pod.owner == Owner::Set(set.uid)
+    pod.owner == Owner::Set(set.uid) || (pod.owner == Owner::Nobody && !pod.terminating)
 }
 
 /// Ready for `minReadySeconds`, and not being stopped.
@@ -97,7 +98,7 @@ fn is_available(view: &View, pod: &Pod) -> bool {
     long_enough && !pod.terminating
 }
 
-fn available_at(view: &View, ordinal: usize) -> bool {
+pub(crate) fn available_at(view: &View, ordinal: usize) -> bool {
     view.pods[ordinal].is_some_and(|pod| is_ours(&view.set, &pod) && is_available(view, &pod))
 }
 
@@ -319,7 +320,7 @@ fn stale_view(view: &View, plan: &[Entry]) -> Option<String> {
 pub(crate) fn is_done(view: &View) -> bool {
     let set = &view.set;
     let wanted = set.ordinals().all(|ordinal| {
-        available_at(view, ordinal) && view.pods[ordinal].is_some_and(|pod| pod.revision == set.template && !pod.nameless)
+        available_at(view, ordinal) && view.pods[ordinal].is_some_and(|pod| pod.revision == set.template && !pod.nameless && pod.owner == Owner::Set(set.uid))
     });
     let surplus = view.pods.iter().enumerate().any(|(ordinal, pod)| !set.wants(ordinal) && pod.is_some_and(|pod| is_ours(set, &pod)));
     set.deleting == Deleting::No && wanted && !surplus && set.status == expected_status(view) && is_history_right(view)

@@ -262,7 +262,7 @@ impl Search<'_> {
             way.push(parent);
         }
         let mut state = self.first();
-        let mut trace = Vec::new();
+        let mut trace = self.stage.world.opening();
         let mut words = Vec::new();
         for &number in way.iter().rev().skip(1) {
             let mut taken = None;
@@ -286,14 +286,16 @@ impl Search<'_> {
         Failure { violation, trace }
     }
 
-    /// One line an action; under a decision, what was decided.
+    /// A line an action; under a decision, what was decided.
     fn tell(&mut self, state: &State, action: Action, trace: &mut Vec<String>) {
         trace.push(action.to_string());
         if let Action::Decide { who } = action
             && let Some(it) = state.controllers[who]
             && let Some(view) = self.stage.view(state, &it)
         {
-            trace.extend(self.stage.lines(&view).into_iter().map(|line| format!("    {line}")));
+            trace.push("----".to_owned());
+            trace.extend(self.stage.lines(&view));
+            trace.push(String::new());
         }
     }
 }

@@ -28,6 +28,7 @@ const PLAIN: World = World {
     fails: 0,
     unready: 0,
     tampers: 0,
+    claim_deletes: 0,
     crashes: 0,
     lost_replies: 0,
     conflicts: 0,
@@ -64,6 +65,7 @@ pub fn matrix() -> Vec<World> {
         World { name: "ordered-tamper", tampers: 1, templates: &[1], unready: 1, ..PLAIN },
         World { name: "ordered-claims-kept", settings: CLAIMS, scales: &[1, 2], pod_deletes: 1, ..PLAIN },
         World { name: "ordered-claims-scale", settings: CLAIMS_GO, scales: &[1, 2], pod_deletes: 1, ..PLAIN },
+        World { name: "ordered-claims-lost", settings: CLAIMS, claim_deletes: 1, pod_deletes: 1, templates: &[1], ..PLAIN },
         World { name: "ordered-claims-roll", settings: CLAIMS_GO, templates: &[1], scales: &[1], ..PLAIN },
         World { name: "parallel-roll", settings: PARALLEL, replicas: 3, templates: &[1], pod_deletes: 1, unready: 1, ..PLAIN },
         World { name: "parallel-max-2", settings: Settings { strategy: Strategy::Rolling(2), ..PARALLEL }, replicas: 3, templates: &[1], unready: 1, ..PLAIN },
@@ -93,7 +95,20 @@ pub fn matrix() -> Vec<World> {
     ]
 }
 
-/// The worlds of the large run.
+/// The worlds of the large run: three and four replicas, several troubles at once.
 pub fn large() -> Vec<World> {
-    matrix()
+    vec![
+        World { name: "ordered-4", replicas: 4, templates: &[1], scales: &[2], pod_deletes: 1, fails: 1, unready: 1, ..PLAIN },
+        World { name: "ordered-4-max-2", replicas: 4, settings: Settings { strategy: Strategy::Rolling(2), ..ORDERED }, templates: &[1], scales: &[2], pod_deletes: 1, unready: 1, ..PLAIN },
+        World { name: "parallel-4", settings: PARALLEL, replicas: 4, templates: &[1], unready: 1, ..PLAIN },
+        World { name: "parallel-3-scale", settings: Settings { strategy: Strategy::Rolling(2), ..PARALLEL }, replicas: 3, templates: &[1], scales: &[1, 3], pod_deletes: 1, ..PLAIN },
+        World { name: "ordered-3-stale", replicas: 3, templates: &[1], scales: &[1], pod_deletes: 1, fails: 1, lag: STALE, ..PLAIN },
+        World { name: "ordered-3-stale-2", replicas: 3, templates: &[1], scales: &[1], unready: 1, lag: [2; 4], ..PLAIN },
+        World { name: "parallel-3-stale", settings: PARALLEL, replicas: 3, templates: &[1], scales: &[1], lag: STALE, ..PLAIN },
+        World { name: "claims-3-stale", settings: CLAIMS_GO, replicas: 3, templates: &[1], scales: &[1, 3], pod_deletes: 1, lag: STALE, ..PLAIN },
+        World { name: "claims-3-two", settings: CLAIMS_GO, replicas: 2, templates: &[1], scales: &[1], pod_deletes: 1, failovers: 1, lag: [0, 1, 1, 0], ..PLAIN },
+        World { name: "every-fault-twice", templates: &[1], scales: &[1], crashes: 1, lost_replies: 1, conflicts: 1, refusals: 1, failovers: 1, lag: STALE, settled: true, ..PLAIN },
+        World { name: "every-fault-claims", settings: CLAIMS_GO, scales: &[1, 2], crashes: 1, lost_replies: 1, conflicts: 1, refusals: 1, pod_deletes: 1, lag: [0, 1, 1, 0], ..PLAIN },
+        World { name: "delete-3-stale", settings: CLAIMS_GO, delete: Some(Propagation::Background), recreate: true, pod_deletes: 1, lag: STALE, ..PLAIN },
+    ]
 }

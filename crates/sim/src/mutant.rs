@@ -115,7 +115,7 @@ pub const MUTANTS: &[Mutant] = &[
     sees("ordered-always", "Parallel is taken for OrderedReady", "parallel-broken", |view| view.settings.parallel = false),
     sees("one-too-many", "one replica too many is wanted", "ordered-create", |view| view.set.replicas += 1),
     sees("start-forgotten", "ordinals.start counts as 0", "ordered-start", |view| view.set.start = 0),
-    sees("claim-check-dropped", "a claim that is being deleted counts as a claim", "ordered-claims-scale", |view| {
+    sees("claim-check-dropped", "a claim that is being deleted counts as a claim", "ordered-claims-lost", |view| {
         view.claims = view.claims.map(|claim| claim.map(|claim| Claim { terminating: false, ..claim }));
     }),
     sees("stale-claim-taken", "a claim that goes with an earlier pod counts as free", "ordered-claims-scale", |view| {
@@ -212,7 +212,7 @@ fn every_pod(view: &mut View, change: impl Fn(&mut Pod)) {
 
 fn ready(life: Life) -> Life {
     match life {
-        Life::Pending | Life::Running => Life::Ready,
+        Life::Pending | Life::Bound | Life::Running => Life::Ready,
         Life::Ready | Life::Aged | Life::Failed => life,
     }
 }

@@ -10,10 +10,12 @@ pub(crate) const TEMPLATES: usize = 3;
 /// How a pod fares, as its status tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum Life {
-    /// Not started.
+    /// No node has it.
     #[default]
     Pending,
-    /// Started, not ready.
+    /// A node has it and starts it; its phase is still Pending.
+    Bound,
+    /// It runs, but is not ready.
     Running,
     /// Ready, not yet for `minReadySeconds`.
     Ready,
@@ -247,7 +249,7 @@ impl Pod {
     pub(crate) fn is_ready(&self) -> bool {
         match self.life {
             Life::Ready | Life::Aged => true,
-            Life::Pending | Life::Running | Life::Failed => false,
+            Life::Pending | Life::Bound | Life::Running | Life::Failed => false,
         }
     }
 
@@ -260,6 +262,7 @@ impl Pod {
             Life::Ready => 2,
             Life::Aged => 3,
             Life::Failed => 4,
+            Life::Bound => 5,
         };
         pass.bits(&mut life, 3);
         self.life = match life {
@@ -267,7 +270,8 @@ impl Pod {
             1 => Life::Running,
             2 => Life::Ready,
             3 => Life::Aged,
-            _ => Life::Failed,
+            4 => Life::Failed,
+            _ => Life::Bound,
         };
         pass.flag(&mut self.terminating);
         pass.flag(&mut self.nameless);

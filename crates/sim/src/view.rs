@@ -337,7 +337,7 @@ fn pod_object(ordinal: usize, pod: &Pod, names: &[Arc<str>], claims: bool, now: 
     let ready = |since: Timestamp| json!([{"type": "Ready", "status": "True", "lastTransitionTime": since.to_string()}]);
     let long_ago = now - jiff::SignedDuration::from_hours(1);
     let status = match pod.life {
-        Life::Pending => json!({"phase": "Pending"}),
+        Life::Pending | Life::Bound => json!({"phase": "Pending"}),
         Life::Running => json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}),
         Life::Ready => json!({"phase": "Running", "conditions": ready(now)}),
         Life::Aged => json!({"phase": "Running", "conditions": ready(long_ago)}),

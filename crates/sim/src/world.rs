@@ -49,6 +49,7 @@ pub(crate) enum Budget {
     Fail,
     Unready,
     Tamper,
+    ClaimDelete,
     Crash,
     LostReply,
     Conflict,
@@ -56,7 +57,7 @@ pub(crate) enum Budget {
     Failover,
 }
 
-pub(crate) const BUDGETS: usize = 14;
+pub(crate) const BUDGETS: usize = 15;
 
 impl Budget {
     pub(crate) fn index(self) -> usize {
@@ -75,6 +76,7 @@ impl Budget {
             Budget::Conflict => 11,
             Budget::Refusal => 12,
             Budget::Failover => 13,
+            Budget::ClaimDelete => 14,
         }
     }
 }
@@ -106,6 +108,8 @@ pub struct World {
     pub(crate) unready: u8,
     /// Pods that lose their pod-name label.
     pub(crate) tampers: u8,
+    /// Claims the user deletes.
+    pub(crate) claim_deletes: u8,
     /// Controllers that stop after a call, and start with nothing but what the API shows.
     pub(crate) crashes: u8,
     /// Replies that are lost after the write took effect.
@@ -134,6 +138,33 @@ impl World {
         self
     }
 
+    /// The first lines of its scenarios: the set, and how it begins.
+    pub(crate) fn opening(&self) -> Vec<String> {
+        let Settings { parallel, strategy, claims, delete_with_set, delete_with_pod, min_ready, history } = self.settings;
+        let policy = if parallel { "Parallel" } else { "OrderedReady" };
+        let mut line = format!("set web replicas={} policy={policy} history={history} template=A", self.replicas);
+        line += &match strategy {
+            Strategy::Rolling(max) => format!(" partition={} maxUnavailable={max}", self.partition),
+            Strategy::RollingNull => " strategy=RollingUpdate".to_owned(),
+            Strategy::OnDelete => " strategy=OnDelete".to_owned(),
+            Strategy::Recreate => " strategy=Recreate api=stead.dev/v1".to_owned(),
+        };
+        let words = [
+            (claims, " claims=data"),
+            (delete_with_pod, " whenScaled=Delete"),
+            (delete_with_set, " whenDeleted=Delete"),
+            (min_ready, " minReadySeconds=30"),
+        ];
+        for (_, word) in words.iter().filter(|(said, _)| *said) {
+            line += word;
+        }
+        let mut lines = vec![line];
+        if self.settled {
+            lines.push("run".to_owned());
+        }
+        lines
+    }
+
     /// What is left at the beginning.
     pub(crate) fn budgets(&self) -> [u8; BUDGETS] {
         let length = |list: &[u8]| u8::try_from(list.len()).expect("a short list");
@@ -148,6 +179,7 @@ impl World {
             (Budget::Fail, self.fails),
             (Budget::Unready, self.unready),
             (Budget::Tamper, self.tampers),
+            (Budget::ClaimDelete, self.claim_deletes),
             (Budget::Crash, self.crashes),
             (Budget::LostReply, self.lost_replies),
             (Budget::Conflict, self.conflicts),
