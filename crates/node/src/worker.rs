@@ -131,6 +131,8 @@ pub(crate) struct Worker {
     /// How often volumes were refreshed when they were last made.
     refreshed: u64,
     lives: BTreeMap<(String, u32), snapshot::Life>,
+    /// Lives that were ordered but that the runtime has not shown yet.
+    ordered: BTreeSet<(String, u32)>,
     verdicts: BTreeMap<String, Verdicts>,
     probers: BTreeMap<String, probes::Probers>,
     hooks: BTreeMap<HookId, HookState>,
@@ -148,11 +150,11 @@ impl Worker {
     /// A worker that takes the pod up as it finds it. `placed`: the runtime has a place for it already.
     pub(crate) async fn new(shared: Arc<Shared>, lines: Lines, placed: bool) -> Self {
         let Lines {
-            mut input,
-            mut records,
+            input,
+            records,
             progress,
         } = lines;
-        let first = input.borrow_and_update().clone();
+        let first = input.borrow().clone();
         let metadata = &first.pod.metadata;
         let about = About {
             namespace: metadata.namespace.clone().unwrap_or_default(),
@@ -173,13 +175,13 @@ impl Worker {
             volumes: None,
             refreshed: first.refreshed,
             lives: BTreeMap::new(),
+            ordered: BTreeSet::new(),
             verdicts: BTreeMap::new(),
             probers: BTreeMap::new(),
             hooks: BTreeMap::new(),
             removal_asked: false,
-            records: records.clone(),
+            records,
         };
-        records.mark_unchanged();
         if placed {
             worker.take_up_place(&first.pod).await;
         }
@@ -193,6 +195,9 @@ impl Worker {
         let mut last: Option<(Desired, pod::Actual)> = None;
         let mut wake: Option<tokio::time::Instant> = None;
         loop {
+            // What changes from here on is news; what is read below is not.
+            self.input.mark_unchanged();
+            self.records.mark_unchanged();
             let now = Timestamp::now();
             let desired = self.desired();
             let actual = self.actual(now);
@@ -279,8 +284,8 @@ impl Worker {
         }
     }
 
-    fn desired(&mut self) -> Desired {
-        let input = self.input.borrow_and_update();
+    fn desired(&self) -> Desired {
+        let input = self.input.borrow();
         let mut desired = Desired::parse(&input.pod);
         if input.gone {
             let grace_seconds = input

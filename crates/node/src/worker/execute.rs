@@ -286,8 +286,11 @@ impl Worker {
             .record(&self.about, note, Timestamp::now());
         let life = self.lives.entry((name.to_owned(), attempt)).or_default();
         life.image = Some(image);
-        if let Err(failure) = self.try_start(&pod, &container, attempt).await {
-            let StartFailure { reason, message } = failure;
+        let started = self.try_start(&pod, &container, attempt).await;
+        if started.is_ok() {
+            self.ordered.insert((name.to_owned(), attempt));
+        }
+        if let Err(StartFailure { reason, message }) = started {
             let note = Note {
                 warning: true,
                 reason: "Failed",
@@ -445,6 +448,7 @@ impl Worker {
         let _ = fs::remove_file(&files.log);
         let _ = fs::remove_file(&files.message);
         self.lives.remove(&(container.to_owned(), attempt));
+        self.ordered.remove(&(container.to_owned(), attempt));
         Ok(())
     }
 
@@ -452,6 +456,7 @@ impl Worker {
         match self.shared.runtime.release(&self.about.uid).await {
             Ok(()) => {
                 self.place = Place::Released;
+                self.ordered.clear();
                 self.tell(Progress {
                     released: true,
                     finished: false,

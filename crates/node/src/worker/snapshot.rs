@@ -54,7 +54,7 @@ impl Worker {
 
     /// The lives of the pod's containers, oldest first.
     pub(super) fn attempts(&mut self, now: Timestamp) -> BTreeMap<String, Vec<Attempt>> {
-        let records = self.records.borrow_and_update().clone();
+        let records = self.records.borrow().clone();
         let mut attempts: BTreeMap<String, Vec<Attempt>> = BTreeMap::new();
         for record in &records {
             let attempt = self.attempt(record, now);
@@ -62,6 +62,22 @@ impl Worker {
                 .entry(record.id.container.clone())
                 .or_default()
                 .push(attempt);
+        }
+        for record in &records {
+            self.ordered
+                .remove(&(record.id.container.clone(), record.id.attempt));
+        }
+        // A start that the runtime has taken is one, also before its list says so: nothing is started twice.
+        for (container, number) in &self.ordered {
+            attempts
+                .entry(container.clone())
+                .or_default()
+                .push(Attempt {
+                    number: *number,
+                    image: None,
+                    state: AttemptState::Created,
+                    message: None,
+                });
         }
         for lives in attempts.values_mut() {
             lives.sort_by_key(|life| life.number);
