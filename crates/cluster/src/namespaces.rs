@@ -16,15 +16,19 @@ use crate::outcome;
 
 /// Namespaces under way at once.
 const CONCURRENCY: usize = 4;
-/// The certificate of the API, for pods.
-const ROOT_CERTIFICATE: &str = "kube-root-ca.crt";
+/// The ConfigMaps in which pods find the certificate of the API, each with its key. The token volume of a pod names both
+/// (docs/decisions/0003).
+const CERTIFICATES: [(&str, &str); 2] = [
+    ("kube-root-ca.crt", "ca.crt"),
+    ("openshift-service-ca.crt", "service-ca.crt"),
+];
 
 /// Adds the controller to the kit. `certificate` is the API's own, as PEM; empty where there is none.
 pub(crate) fn register(kit: &mut Kit, certificate: String) {
     let queue: Queue<String> = Queue::new();
-    let follow_own = |queue: Queue<String>, name: &'static str| {
+    let follow_own = |queue: Queue<String>, names: &'static [&'static str]| {
         move |change: &Change<'_>| {
-            if change.key.name == name {
+            if names.contains(&change.key.name.as_str()) {
                 queue.add(change.key.namespace.clone());
             }
         }
@@ -46,11 +50,11 @@ pub(crate) fn register(kit: &mut Kit, certificate: String) {
         client: kit.client("namespace-controller"),
         accounts: kit.follow(
             Resource::SERVICE_ACCOUNTS,
-            follow_own(queue.clone(), "default"),
+            follow_own(queue.clone(), &["default"]),
         ),
         maps: kit.follow(
             Resource::CONFIG_MAPS,
-            follow_own(queue.clone(), ROOT_CERTIFICATE),
+            follow_own(queue.clone(), &[CERTIFICATES[0].0, CERTIFICATES[1].0]),
         ),
         served: kit.served().to_vec(),
         namespaces,
@@ -143,27 +147,31 @@ impl Keeper {
             });
             self.create(&Resource::SERVICE_ACCOUNTS, account).await?;
         }
-        let key = Key::new(namespace, ROOT_CERTIFICATE);
-        let data = json!({"ca.crt": self.certificate});
-        match self.maps.get(&key) {
+        for (name, key) in CERTIFICATES {
+            self.publish(&Key::new(namespace, name), json!({key: self.certificate}))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Makes one ConfigMap hold the API's certificate, whoever changed it.
+    async fn publish(&self, key: &Key, data: Value) -> Result<(), CallError> {
+        match self.maps.get(key) {
             Some(map) if map.get("data") == Some(&data) => Ok(()),
             Some(map) => {
                 let patch = json!({"metadata": {"uid": uid(&map)}, "data": data});
                 call(
                     &self.client,
-                    Request::patch(Method::MergePatch, &Resource::CONFIG_MAPS, &key, patch),
+                    Request::patch(Method::MergePatch, &Resource::CONFIG_MAPS, key, patch),
                 )
                 .await
                 .map(drop)
             }
             None => {
-                let description = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal \
-                                   endpoints such as the internal service IP or kubernetes.default.svc. No other usage is \
-                                   guaranteed across distributions of Kubernetes clusters.";
                 let map = json!({
                     "apiVersion": "v1", "kind": "ConfigMap",
-                    "metadata": {"namespace": namespace, "name": ROOT_CERTIFICATE,
-                        "annotations": {"kubernetes.io/description": description}},
+                    "metadata": {"namespace": key.namespace, "name": key.name,
+                        "annotations": {"kubernetes.io/description": "The certificate by which pods know the API server."}},
                     "data": data,
                 });
                 self.create(&Resource::CONFIG_MAPS, map).await
