@@ -84,7 +84,8 @@ impl Live {
                 && ordinal.phase != seen.phase
         });
         let since = before.filter(|_| !restarted).map_or(now, |seen| seen.since);
-        let ready_after = (ordinal.phase == OrdinalPhase::Ready).then(|| now.duration_since(since));
+        let was_watched = before.is_some() && ordinal.phase == OrdinalPhase::Ready;
+        let ready_after = was_watched.then(|| now.duration_since(since));
         self.seen.insert(
             key.clone(),
             Seen {
