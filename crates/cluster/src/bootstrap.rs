@@ -17,6 +17,8 @@ pub(crate) async fn ensure(client: &kube::Client, api_port: u16) -> Result<(), C
     let namespaces = ["default", "kube-system", "kube-public", "kube-node-lease"].map(namespace);
     create_all(client, namespaces.into()).await?;
     let rest = vec![
+        // Its controller makes it for every namespace; here a first pod may come before that.
+        default_account(),
         storage_class(),
         priority_class(
             "system-node-critical",
@@ -65,6 +67,14 @@ fn namespace(name: &str) -> (Resource, Value) {
     (
         Resource::NAMESPACES,
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+    )
+}
+
+fn default_account() -> (Resource, Value) {
+    let metadata = json!({"namespace": "default", "name": "default"});
+    (
+        Resource::SERVICE_ACCOUNTS,
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}),
     )
 }
 

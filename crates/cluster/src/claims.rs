@@ -19,7 +19,7 @@ use crate::bind::claims_of;
 use crate::informer::{Cache, Change, Kit};
 use crate::outcome;
 
-use rules::{CLAIM_PROTECTION, PROVISIONER, VOLUME_PROTECTION};
+use rules::{CLAIM_PROTECTION, DRIVER, PROVISIONER, VOLUME_PROTECTION};
 
 /// Claims and volumes under way at once.
 const CONCURRENCY: usize = 8;
@@ -445,7 +445,7 @@ impl Keeper {
         {
             return Ok(());
         }
-        if text(volume, "/spec/csi/driver") != PROVISIONER {
+        if text(volume, "/spec/csi/driver") != DRIVER {
             let message = "nobody here can delete this volume: delete the PersistentVolume and what it stands for by hand";
             self.recorder
                 .about(volume, EventType::Warning, "VolumeFailedDelete", message);

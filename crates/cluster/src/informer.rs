@@ -134,11 +134,6 @@ impl Kit {
         (self.clients)(controller)
     }
 
-    /// What ends everything that runs.
-    pub(crate) fn shutdown(&self) -> Shutdown {
-        self.shutdown.clone()
-    }
-
     /// A recorder of Kubernetes Events for a controller.
     pub(crate) fn recorder(&mut self, component: &'static str) -> Recorder {
         let (recorder, writing) = Recorder::new(self.client(component), component);
@@ -184,11 +179,6 @@ impl Kit {
                 queue.serve(concurrency, work, shutdown).await;
             }
         }));
-    }
-
-    /// Runs something beside the queues. It must heed the shutdown itself.
-    pub(crate) fn task(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.push(Box::pin(task));
     }
 
     /// Runs all of it until the shutdown; turns that run then are finished first.

@@ -142,14 +142,15 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
-        let mut keys = self.keys();
-        keys.wake(Instant::now());
+        self.keys().wake(Instant::now());
         while turns.len() < concurrency {
-            let Some(key) = keys.take() else { break };
+            // No lock is held while the turn is made: its maker may wait for somebody who adds a key.
+            let next = self.keys().take();
+            let Some(key) = next else { break };
             let turn = turns.spawn(work(key.clone()));
             who.insert(turn.id(), key);
         }
-        keys.delayed.keys().next().map(|(at, _)| *at)
+        self.keys().delayed.keys().next().map(|(at, _)| *at)
     }
 
     fn finish(

@@ -5,8 +5,10 @@ use stead_controller::resource::{Key, Resource, list, text, uid};
 
 use crate::quantity::millis;
 
-/// The provisioner and CSI driver of this cluster: a folder on the machine.
+/// The provisioner of this cluster: makes a volume that is a folder on the machine.
 pub(crate) const PROVISIONER: &str = "stead.dev/volume";
+/// The driver that its volumes name; unlike a provisioner's, its name must be a DNS name.
+pub(crate) const DRIVER: &str = "volume.stead.dev";
 /// Kept on a volume until the node has removed its data.
 pub(crate) const VOLUME_FINALIZER: &str = "stead.dev/volume";
 /// Kept on a claim while a pod uses it.
@@ -174,7 +176,7 @@ pub(crate) fn new_volume(claim: &Value, class: &Value) -> Value {
         "storageClassName": text(class, "/metadata/name"),
         "volumeMode": mode(claim),
         "claimRef": claim_reference(claim),
-        "csi": {"driver": PROVISIONER, "volumeHandle": name},
+        "csi": {"driver": DRIVER, "volumeHandle": name},
     });
     if let Some(options) = class
         .get("mountOptions")
@@ -229,7 +231,7 @@ pub(crate) fn bind_claim(claim: &Value, volume: &Value) -> Option<Value> {
     if text(claim, "/spec/volumeName").is_empty() {
         wants(BOUND_BY_CONTROLLER, "yes");
     }
-    if text(volume, "/spec/csi/driver") == PROVISIONER {
+    if text(volume, "/spec/csi/driver") == DRIVER {
         wants(STORAGE_PROVISIONER, PROVISIONER);
         wants(BETA_STORAGE_PROVISIONER, PROVISIONER);
     }

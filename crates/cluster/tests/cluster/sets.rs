@@ -31,7 +31,7 @@ async fn a_set_of_three_comes_up_in_order_each_ordinal_with_its_claim() {
             .await
             .expect("a volume");
         assert_eq!(text(&volume, "/spec/claimRef/uid"), uid(&claim));
-        assert_eq!(text(&volume, "/spec/csi/driver"), "stead.dev/volume");
+        assert_eq!(text(&volume, "/spec/csi/driver"), "volume.stead.dev");
     }
 }
 

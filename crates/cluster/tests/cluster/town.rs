@@ -16,7 +16,7 @@ use stead_controller::resource::{
 use tokio::sync::watch;
 
 /// Longest wait for anything; only a failing test waits that long.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A whole cluster, but for containers.
 pub(crate) struct Town {
@@ -38,6 +38,13 @@ impl Town {
 
     /// A town whose node takes so many pods.
     pub(crate) async fn with_room(pods: usize) -> Town {
+        // Only the first of the process's tests sets it; what is logged stands beside a test that fails.
+        drop(
+            tracing_subscriber::fmt()
+                .with_test_writer()
+                .with_max_level(tracing::Level::WARN)
+                .try_init(),
+        );
         let api = ApiServer::open(Options::default()).expect("a server in memory");
         let client = client_of(&api, "test");
         let (stop, stopped) = watch::channel(false);
@@ -70,6 +77,11 @@ impl Town {
         ));
         town.start_kubelet(until_stop(), until_stop());
         tokio::spawn(node_volumes(client_of(&api, "kubelet"), until_stop()));
+        // Without it the API takes no pods.
+        town.until_one("an account", &Resource::SERVICE_ACCOUNTS, "default", |_| {
+            true
+        })
+        .await;
         town
     }
 
@@ -168,7 +180,7 @@ impl Town {
                 return version.unwrap_or_default();
             }
             last = version;
-            tokio::time::sleep(Duration::from_millis(150)).await;
+            tokio::time::sleep(Duration::from_millis(400)).await;
         }
     }
 
@@ -233,7 +245,7 @@ impl Town {
         key: &str,
         wanted: impl Fn(&Value) -> bool,
     ) -> Value {
-        let key = key_of(key);
+        let key = key_in(resource, key);
         let mut found = self
             .until(what, resource, |objects| {
                 objects.get(&key).is_some_and(&wanted)
@@ -244,7 +256,7 @@ impl Town {
 
     /// Waits until an object is gone.
     pub(crate) async fn until_gone(&self, resource: &Resource, key: &str) {
-        let key = key_of(key);
+        let key = key_in(resource, key);
         self.until(&format!("{key} is gone"), resource, |objects| {
             !objects.contains_key(&key)
         })
@@ -501,6 +513,15 @@ pub(crate) fn key_of(key: &str) -> Key {
     match key.split_once('/') {
         Some((namespace, name)) => Key::new(namespace, name),
         None => Key::new("default", key),
+    }
+}
+
+fn key_in(resource: &Resource, key: &str) -> Key {
+    let key = key_of(key);
+    if resource.namespaced {
+        key
+    } else {
+        Key::new("", key.name)
     }
 }
 
