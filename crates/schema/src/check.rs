@@ -402,6 +402,22 @@ mod tests {
     }
 
     #[test]
+    fn embedded_structs_are_named_as_go_names_them() {
+        let probe = json!({"httpGet": {"port": true}});
+        let pod = json!({"kind": 3, "spec": {"containers": [{"livenessProbe": probe}], "volumes": [{"emptyDir": "x"}]}});
+        check(
+            "v1",
+            "Pod",
+            &pod,
+            &[
+                "json: cannot unmarshal number into Go struct field Pod.TypeMeta.kind of type string",
+                "json: cannot unmarshal bool into Go struct field HTTPGetAction.spec.containers.livenessProbe.ProbeHandler.httpGet.port of type int32",
+                "json: cannot unmarshal string into Go struct field Volume.spec.volumes.VolumeSource.emptyDir of type v1.EmptyDirVolumeSource",
+            ],
+        );
+    }
+
+    #[test]
     fn numbers_must_fit_and_quantities_must_parse() {
         let pod = json!({"spec": {"priority": 1.5, "overhead": {"cpu": "1", "memory": "lots"}, "terminationGracePeriodSeconds": 3}});
         let number = "json: cannot unmarshal number 1.5 into Go struct field PodSpec.spec.priority of type int32";

@@ -3,6 +3,8 @@
 //! A body is `k8s\0` and an envelope (`runtime.Unknown`) with kind, version and the object's own message. Go's
 //! encoder writes zero values of fields that are no pointers; they are dropped again as Go's JSON encoder would.
 
+mod wire;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
@@ -10,6 +12,7 @@ use serde_json::{Map, Value};
 use crate::prune;
 use crate::table::{Field, Leaf, Shape, Table, Type, TypeId, table};
 use crate::times;
+use wire::{Reader, Wire};
 
 const PREFIX: &[u8] = b"k8s\0";
 /// Messages nest no deeper in any type of the table, but for schemas of custom resources.
@@ -167,117 +170,6 @@ fn text_of(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// One value on the wire.
-#[derive(Clone, Copy)]
-enum Wire<'a> {
-    Varint(u64),
-    Fixed64(u64),
-    Bytes(&'a [u8]),
-    /// No field of the table is one; it is only stepped over.
-    Fixed32,
-}
-
-impl Wire<'_> {
-    fn wire_type(&self) -> u8 {
-        match self {
-            Self::Varint(_) => 0,
-            Self::Fixed64(_) => 1,
-            Self::Bytes(_) => 2,
-            Self::Fixed32 => 5,
-        }
-    }
-}
-
-/// Reads one message field by field.
-struct Reader<'a> {
-    message: &'static str,
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn new(message: &'static str, bytes: &'a [u8]) -> Self {
-        Self {
-            message,
-            bytes,
-            at: 0,
-        }
-    }
-
-    /// The next field's number and value; `None` at the end.
-    fn next_field(&mut self) -> Result<Option<(u32, Wire<'a>)>, ProtobufError> {
-        if self.at >= self.bytes.len() {
-            return Ok(None);
-        }
-        let start = self.at;
-        let tag = self.varint()?;
-        let bad = ProtobufError::BadNumber {
-            message: self.message,
-            at: start,
-        };
-        let number = u32::try_from(tag >> 3).ok().filter(|number| *number > 0);
-        let Some(number) = number else {
-            return Err(bad);
-        };
-        let wire = match tag & 7 {
-            0 => Wire::Varint(self.varint()?),
-            1 => Wire::Fixed64(u64::from_le_bytes(self.fixed(start)?)),
-            2 => {
-                let length = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
-                Wire::Bytes(self.take(length, start)?)
-            }
-            5 => {
-                self.take(4, start)?;
-                Wire::Fixed32
-            }
-            _ => return Err(bad),
-        };
-        Ok(Some((number, wire)))
-    }
-
-    fn varint(&mut self) -> Result<u64, ProtobufError> {
-        let start = self.at;
-        let mut value = 0_u64;
-        for shift in (0..70).step_by(7) {
-            let byte = *self.bytes.get(self.at).ok_or(ProtobufError::Truncated {
-                message: self.message,
-                at: start,
-            })?;
-            self.at += 1;
-            value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(ProtobufError::BadNumber {
-            message: self.message,
-            at: start,
-        })
-    }
-
-    fn take(&mut self, length: usize, start: usize) -> Result<&'a [u8], ProtobufError> {
-        let end = self
-            .at
-            .checked_add(length)
-            .filter(|end| *end <= self.bytes.len());
-        let end = end.ok_or(ProtobufError::Truncated {
-            message: self.message,
-            at: start,
-        })?;
-        let taken = &self.bytes[self.at..end];
-        self.at = end;
-        Ok(taken)
-    }
-
-    fn fixed<const N: usize>(&mut self, start: usize) -> Result<[u8; N], ProtobufError> {
-        let taken = self.take(N, start)?;
-        taken.try_into().map_err(|_| ProtobufError::Truncated {
-            message: self.message,
-            at: start,
-        })
-    }
-}
-
 /// A field within its message, for errors and for what is decoded into it.
 #[derive(Clone, Copy)]
 struct Place {
@@ -381,7 +273,7 @@ fn decode_elements(
         Wire::Bytes(bytes) if packs => {
             let mut reader = Reader::new(place.message, bytes);
             let mut values = Vec::new();
-            while reader.at < bytes.len() {
+            while !reader.is_at_end() {
                 values.push(decode_value(
                     place,
                     element,

@@ -59,6 +59,8 @@ fn keep_field(table: &'static Table, field: &'static Field, value: &mut Value) -
 
 fn normalise(table: &'static Table, shape: &'static Shape, value: &mut Value) {
     match (shape, &mut *value) {
+        // A nil list within a list or map comes back from storage as an empty one.
+        (Shape::List(_), Value::Null) => *value = Value::Array(Vec::new()),
         (_, Value::Null) => *value = element_zero(table, shape),
         (Shape::Struct(id), Value::Object(map)) => normalise_struct(table, table.of(*id), map),
         (Shape::List(element), Value::Array(list)) => list
@@ -248,5 +250,21 @@ mod tests {
             json!({"spec": {}}),
             &json!({"metadata": {}, "spec": {}, "status": {"loadBalancer": {}}}),
         );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_object_is_pruned_once_for_all(object in crate::testing::any_object()) {
+            let text = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
+            let (api_version, kind) = (text("apiVersion"), text("kind"));
+            let _ = crate::check_types(&api_version, &kind, &object);
+            let mut once = object;
+            prune(&api_version, &kind, &mut once);
+            let mut twice = once.clone();
+            prune(&api_version, &kind, &mut twice);
+            proptest::prop_assert_eq!(&once, &twice);
+            let unknown = |finding: &crate::Finding| matches!(finding, crate::Finding::UnknownField { .. });
+            proptest::prop_assert!(!crate::check_types(&api_version, &kind, &once).iter().any(unknown), "{}", once);
+        }
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn any_value() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::Bool),
         any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
+        any::<i32>().prop_map(|eighths| Value::from(f64::from(eighths) / 8.0)),
         "[a-z0-9.]{0,6}".prop_map(Value::String),
         prop::sample::select(vec![
             "delete",
