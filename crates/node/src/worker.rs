@@ -187,6 +187,7 @@ impl Worker {
         }
         let attempts = worker.attempts(Timestamp::now());
         worker.memory = Memory::resume(&attempts);
+        worker.resume_verdicts(&attempts);
         worker
     }
 

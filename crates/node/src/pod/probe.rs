@@ -116,6 +116,14 @@ impl ProbeRun {
         }
     }
 
+    /// Goes on from what was held to be true when the daemon ended.
+    pub fn resume(kind: ProbeKind, verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            ..Self::new(kind)
+        }
+    }
+
     /// What is held to be true now.
     pub fn verdict(&self) -> Verdict {
         self.verdict

@@ -1,5 +1,6 @@
 //! Probes, each in a task of its own for as long as its container lives; verdicts come back as news.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,7 +12,8 @@ use crate::action::{Answer, Target, ports};
 use crate::container;
 use crate::events::{About, Recorder};
 use crate::pod::{
-    AttemptState, Container, Desired, Note, ProbeKind, ProbeRun, ProbeSpec, Verdict, Verdicts, list,
+    Attempt, AttemptState, Container, Desired, Note, ProbeKind, ProbeRun, ProbeSpec, Verdict,
+    Verdicts, list,
 };
 use crate::runtime::ContainerId;
 
@@ -32,6 +34,18 @@ impl Drop for Probers {
 }
 
 impl Worker {
+    /// Takes up what was held of lives from before the daemon, before anything is decided of them.
+    pub(super) fn resume_verdicts(&mut self, attempts: &BTreeMap<String, Vec<Attempt>>) {
+        let desired = self.desired();
+        for container in desired.containers.iter().filter(|c| !c.probes.is_empty()) {
+            let latest = attempts.get(&container.name).and_then(|lives| lives.last());
+            if let Some(latest) = latest {
+                let verdicts = self.first_verdicts(container, latest.number);
+                self.verdicts.insert(container.name.clone(), verdicts);
+            }
+        }
+    }
+
     /// Starts the probes that should run by now and ends those that should not.
     pub(super) fn probe(&mut self) {
         let desired = self.desired();
@@ -134,9 +148,15 @@ impl Worker {
                     list: list(container.kind),
                 };
                 let kind = spec.kind;
-                probers
-                    .running
-                    .push((kind, tokio::spawn(prober.run(spec, started)).abort_handle()));
+                let held = match kind {
+                    ProbeKind::Startup => verdicts.startup,
+                    ProbeKind::Liveness => verdicts.liveness,
+                    ProbeKind::Readiness => verdicts.readiness,
+                };
+                probers.running.push((
+                    kind,
+                    tokio::spawn(prober.run(spec, started, held)).abort_handle(),
+                ));
             }
         }
     }
@@ -178,8 +198,8 @@ struct Prober {
 }
 
 impl Prober {
-    async fn run(self, spec: ProbeSpec, started: Timestamp) {
-        let mut run = ProbeRun::new(spec.kind);
+    async fn run(self, spec: ProbeSpec, started: Timestamp, held: Verdict) {
+        let mut run = ProbeRun::resume(spec.kind, held);
         let period = Duration::try_from(spec.period).unwrap_or(Duration::from_secs(10));
         let mut due = super::instant(ProbeRun::first_due(&spec, started), Timestamp::now());
         loop {
