@@ -39,7 +39,7 @@ pub async fn start_alone(options: AloneOptions) -> Result<Alone, OpenError> {
     let listener = TcpListener::bind(options.listen).await.map_err(|cause| OpenError::Listen { address: options.listen, cause })?;
     let address = listener.local_addr().map_err(|cause| OpenError::Listen { address: options.listen, cause })?;
     let data_dir = (!options.in_memory).then(|| options.data_dir.clone());
-    let server = ApiServer::open(Options { data_dir, address: address.to_string(), ..Options::default() })?;
+    let server = ApiServer::open(Options { data_dir, address: address.to_string(), assume_accounts: true, ..Options::default() })?;
     let pki = pki::ensure(&options.data_dir.join("pki"), &hosts(address), jiff::Timestamp::now())?;
     let kubeconfig = pki.write_kubeconfig(&options.data_dir, &format!("https://{address}"))?;
     let tls = pki.server_config()?;

@@ -1,23 +1,31 @@
 //! The store as admission sees it: whole objects, parsed when asked for.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::admit::{Cluster, Context, ServiceRange};
 use crate::handle::Scene;
 use crate::store::{Table, View, key_of};
 
 /// A view as admission's [`Cluster`].
-pub(crate) struct ClusterView<'a>(pub(crate) &'a dyn View);
+pub(crate) struct ClusterView<'a> {
+    view: &'a dyn View,
+    assume_accounts: bool,
+}
 
 impl Cluster for ClusterView<'_> {
     fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value> {
-        Some(self.0.get(table(group, plural)?, &key_of(namespace, name))?.value())
+        let stored = self.view.get(table(group, plural)?, &key_of(namespace, name));
+        let assumed = self.assume_accounts && (group, plural, name) == ("", "serviceaccounts", "default");
+        match stored {
+            None if assumed => Some(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}})),
+            stored => Some(stored?.value()),
+        }
     }
 
     fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value> {
         let Some(table) = table(group, plural) else { return Vec::new() };
         let prefix = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
-        self.0.list(table, &prefix).items.iter().map(|(_, stored)| stored.value()).collect()
+        self.view.list(table, &prefix).items.iter().map(|(_, stored)| stored.value()).collect()
     }
 }
 
@@ -25,7 +33,12 @@ fn table(group: &str, plural: &str) -> Option<Table> {
     stead_schema::kinds().find(|kind| kind.group == group && kind.plural == plural).map(crate::store::table_of)
 }
 
-impl Scene<'_> {
+impl<'v> Scene<'v> {
+    /// The objects as admission sees them.
+    pub(crate) fn cluster(&self) -> ClusterView<'v> {
+        ClusterView { view: self.view, assume_accounts: self.environment.assume_accounts }
+    }
+
     /// What admission may look at in this request.
     pub(crate) fn admission<'a>(&'a self, cluster: &'a ClusterView<'a>) -> Context<'a> {
         Context {

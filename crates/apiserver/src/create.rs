@@ -7,7 +7,6 @@ use serde_json::Value;
 use stead_schema::Kind;
 
 use crate::admit;
-use crate::cluster_view::ClusterView;
 use crate::decode::Decoded;
 use crate::handle::{Outcome, Reply, Scene, encoded};
 use crate::object;
@@ -142,7 +141,7 @@ fn generate_name(scene: &mut Scene<'_>, object: &mut Value) {
 }
 
 fn admitted_create(scene: &mut Scene<'_>, kind: &'static Kind, object: &mut Value) -> Result<(), Status> {
-    let cluster = ClusterView(scene.view);
+    let cluster = scene.cluster();
     let name = object::name(object).to_owned();
     let warnings = admit::create(kind, object, &scene.admission(&cluster)).map_err(|refusal| refused(kind, &name, refusal))?;
     scene.warnings.extend(warnings);

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use stead_schema::Kind;
 
 use crate::admit;
-use crate::cluster_view::ClusterView;
 use crate::convert;
 use crate::create::refused;
 use crate::decode::Decoded;
@@ -156,7 +155,7 @@ pub(crate) fn remove(scene: &mut Scene<'_>, stored: &Arc<Stored>, options: &Dele
     let kind = scene.asked.target.kind;
     let old = stored.value();
     check_preconditions(kind, &old, options)?;
-    let cluster = ClusterView(scene.view);
+    let cluster = scene.cluster();
     admit::delete(kind, &old, &scene.admission(&cluster)).map_err(|refusal| refused(kind, object::name(&old), refusal))?;
     Ok(match plan(kind, &old, options, scene.now) {
         Plan::Pending => Removed { object: old, change: None, gone: false },
@@ -182,7 +181,8 @@ enum Plan {
     Delete(Value),
 }
 
-fn check_preconditions(kind: &Kind, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
+/// The uid and revision that a deletion is about must be the object's.
+pub(crate) fn check_preconditions(kind: &Kind, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
     // Upstream names the kind here, not the resource, but for namespaces; and the group of the store.
     let named = if kind.plural == "namespaces" { kind.plural } else { kind.kind };
     let conflict = |what: &str, want: &str, have: &str| {

@@ -49,6 +49,8 @@ pub struct Environment {
     pub address: String,
     /// Signs service account tokens.
     pub token_key: [u8; 32],
+    /// Pods may name the service account `default` though nobody has made it.
+    pub assume_accounts: bool,
 }
 
 /// What comes of a request.
@@ -74,7 +76,7 @@ pub enum Reply {
 impl Reply {
     /// A refusal as an answer.
     pub fn refused(status: &Status) -> Self {
-        Self::Done(answer(status.code, &status.body(), false, &[]))
+        Self::Done(refusal(status, &[]))
     }
 }
 
@@ -86,7 +88,7 @@ impl Outcome {
 
     /// A refusal that keeps the warnings given on the way to it.
     fn refused_with(status: &Status, warnings: &[String]) -> Self {
-        Self::reply(answer(status.code, &status.body(), false, warnings))
+        Self::reply(refusal(status, warnings))
     }
 
     pub(crate) fn reply(response: Response<Bytes>) -> Self {
@@ -248,6 +250,15 @@ fn dispatch(scene: &mut Scene<'_>) -> Result<Outcome, Status> {
         Verb::DeleteCollection => delete::delete_collection(scene),
         Verb::Connect => subresource::connect::connect(scene),
     }
+}
+
+/// A refusal as an answer; where it says when to try again, the header says it too.
+pub(crate) fn refusal(status: &Status, warnings: &[String]) -> Response<Bytes> {
+    let mut response = answer(status.code, &status.body(), false, warnings);
+    if let Some(seconds) = status.details["retryAfterSeconds"].as_u64() {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 /// An answer of JSON, or YAML where it was asked for.

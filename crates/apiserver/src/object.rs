@@ -44,15 +44,6 @@ pub(crate) fn copy_meta(from: &Value, to: &mut Value, field: &str) {
     }
 }
 
-/// Copies a top-level field of another object, or removes it where that has none.
-pub(crate) fn copy_field(from: &Value, to: &mut Value, field: &str) {
-    let Some(map) = to.as_object_mut() else { return };
-    match from.get(field) {
-        Some(value) => map.insert(field.to_owned(), value.clone()),
-        None => map.remove(field),
-    };
-}
-
 /// The finalizers.
 pub(crate) fn finalizers(object: &Value) -> Vec<&str> {
     object

@@ -29,11 +29,13 @@ pub struct Options {
     pub service_range: String,
     /// `host:port` that discovery tells clients.
     pub address: String,
+    /// Pods may name the service account `default` though nobody has made it: for servers without controllers.
+    pub assume_accounts: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { data_dir: None, node: None, service_range: "10.96.0.0/16".to_owned(), address: "127.0.0.1:6443".to_owned() }
+        Self { data_dir: None, node: None, service_range: "10.96.0.0/16".to_owned(), address: "127.0.0.1:6443".to_owned(), assume_accounts: false }
     }
 }
 
@@ -92,7 +94,7 @@ impl ApiServer {
         let since = contents.reserved;
         let objects = contents.entries.into_iter().map(|(key, json)| stored(key, &json)).collect::<Result<Vec<_>, _>>()?;
         let store = Arc::new(Store::new(since, objects));
-        let environment = Arc::new(Environment { service_range: options.service_range, address: options.address, token_key });
+        let environment = Arc::new(Environment { service_range: options.service_range, address: options.address, token_key, assume_accounts: options.assume_accounts });
         let (messages, queue) = mpsc::channel(QUEUE);
         let (end, ended) = watch::channel(false);
         let writer = Writer::new(store.clone(), environment.clone(), backend, since);

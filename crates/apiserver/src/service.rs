@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
 
-use crate::handle::{Reply, answer};
+use crate::handle::{Reply, refusal};
 use crate::server::ApiServer;
 use crate::status::Status;
 use crate::stream;
@@ -105,7 +105,7 @@ async fn answered(server: ApiServer, user: User, parts: http::request::Parts, bo
 
 /// A refusal as a response.
 pub(crate) fn refused(status: &Status) -> Response<Body> {
-    answer(status.code, &status.body(), false, &[]).map(full)
+    refusal(status, &[]).map(full)
 }
 
 fn collect(body: Body) -> Boxed<Result<Bytes, Status>> {

@@ -55,12 +55,18 @@ impl Stream {
         let mut signal = self.store.subscribe(self.plan.table);
         let deadline = Instant::now() + Duration::from_secs(self.plan.timeout_seconds);
         let mut bookmark_at = Instant::now() + BOOKMARK_EVERY;
+        let mut bookmark_due = false;
         let mut through = self.first().await?;
         loop {
             signal.mark_unchanged();
             match self.catch_up(through).await? {
                 Some(revision) => through = revision,
                 None => return Ok(()),
+            }
+            // After catching up: the bookmark's revision is as new as it can be.
+            if std::mem::take(&mut bookmark_due) {
+                self.bookmark(through, false);
+                self.flush().await?;
             }
             let sender = self.sender.clone();
             tokio::select! {
@@ -70,8 +76,7 @@ impl Stream {
                 () = tokio::time::sleep_until(deadline) => return Ok(()),
                 () = tokio::time::sleep_until(bookmark_at), if self.plan.bookmarks => {
                     bookmark_at = Instant::now() + BOOKMARK_EVERY;
-                    self.bookmark(through, false);
-                    self.flush().await?;
+                    bookmark_due = true;
                 }
             }
         }

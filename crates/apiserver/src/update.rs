@@ -7,7 +7,6 @@ use serde_json::Value;
 use stead_schema::Kind;
 
 use crate::admit;
-use crate::cluster_view::ClusterView;
 use crate::convert;
 use crate::create::{insert, refused, track_fields, typed};
 use crate::handle::{Outcome, Reply, Scene, encoded};
@@ -131,7 +130,7 @@ pub(crate) fn admitted(scene: &mut Scene<'_>, stored: &Arc<Stored>, mut new: Val
     if !scene.applied {
         track_fields(scene, kind, Some(&old), &mut new, tracked);
     }
-    let cluster = ClusterView(scene.view);
+    let cluster = scene.cluster();
     let name = object::name(&old).to_owned();
     let warnings = admit::update(kind, rules, &old, &mut new, &scene.admission(&cluster)).map_err(|refusal| refused(kind, &name, refusal))?;
     scene.warnings.extend(warnings);

@@ -6,11 +6,16 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use stead_apiserver::{ApiServer, Body, User, full};
+use stead_apiserver::{ApiServer, Body, Options, User, full};
 use tower::ServiceExt;
 
 mod support;
-use support::{MAPS, config_map, revision, send, send_as, server};
+use support::{MAPS, config_map, ready, revision, send, send_as};
+
+/// A server in memory with the namespace `default` and its service account.
+async fn server() -> ApiServer {
+    ready(ApiServer::open(Options::default()).expect("a server in memory")).await
+}
 
 /// An open watch, read line by line.
 struct Watching {

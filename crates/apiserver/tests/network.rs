@@ -6,7 +6,7 @@ use std::path::Path;
 
 use futures::{StreamExt, TryStreamExt};
 use http::StatusCode;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
@@ -117,6 +117,17 @@ async fn writes_are_watched_and_outlive_a_restart_with_the_same_certificates() {
     assert_eq!(maps.get("a").await.expect("it is there").data.expect("data")["k"], "v");
     maps.delete("a", &DeleteParams::default()).await.expect("deleted");
     second.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_need_no_controller_that_makes_their_account() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let alone = alone(dir.path(), ANY).await.expect("a server");
+    let pods = Api::<Pod>::namespaced(client(&alone, |_| {}).await, "default");
+    let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}})).expect("a Pod");
+    let created = pods.create(&PostParams::default(), &pod).await.expect("created");
+    assert_eq!(created.spec.and_then(|spec| spec.service_account_name).as_deref(), Some("default"));
+    alone.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -50,7 +50,7 @@ impl View for World {
 }
 
 fn environment() -> Environment {
-    Environment { service_range: "10.96.0.0/16".to_owned(), address: "127.0.0.1:6443".to_owned(), token_key: [7; 32] }
+    Environment { service_range: "10.96.0.0/16".to_owned(), address: "127.0.0.1:6443".to_owned(), token_key: [7; 32], assume_accounts: false }
 }
 
 fn request(method: &str, path: &str, query: &str, content_type: &str, body: impl Into<Bytes>) -> Request {

@@ -9,6 +9,8 @@ use crate::status::{Cause, Status};
 use crate::store::table_of;
 use crate::update::settle;
 
+use super::eviction::put_condition;
+
 /// Binds the pod to the target of the body.
 pub(crate) fn bind(scene: &mut Scene<'_>) -> Result<Outcome, Status> {
     let asked = scene.asked;
@@ -51,12 +53,5 @@ fn check(name: &str, kind: &str, node: &str) -> Result<(), Status> {
 /// The condition that says the pod has a node.
 fn scheduled(scene: &Scene<'_>, pod: &mut serde_json::Value) {
     let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": object::time(scene.now)});
-    let Some(status) = pod.as_object_mut().map(|pod| pod.entry("status").or_insert_with(|| json!({}))) else { return };
-    match status["conditions"].as_array_mut() {
-        Some(conditions) => {
-            conditions.retain(|one| one["type"] != "PodScheduled");
-            conditions.push(condition);
-        }
-        None => status["conditions"] = json!([condition]),
-    }
+    put_condition(pod, condition);
 }

@@ -6,16 +6,11 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use stead_apiserver::{ApiServer, Options, User, full};
+use stead_apiserver::{ApiServer, User, full};
 use tower::ServiceExt;
 
-/// A server in memory with the namespace `default` and its service account.
-pub async fn server() -> ApiServer {
-    ready(ApiServer::open(Options::default()).expect("a server in memory")).await
-}
-
 /// Makes the namespace `default` and its service account.
-pub async fn ready(server: ApiServer) -> ApiServer {
+pub(crate) async fn ready(server: ApiServer) -> ApiServer {
     server.ensure_namespaces().await;
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
     send(&server, "POST", "/api/v1/namespaces/default/serviceaccounts", account).await;
@@ -23,12 +18,12 @@ pub async fn ready(server: ApiServer) -> ApiServer {
 }
 
 /// Sends a JSON body (null for none) and gives the code and the JSON of the answer.
-pub async fn send(server: &ApiServer, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
+pub(crate) async fn send(server: &ApiServer, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
     send_as(server, method, path, "application/json", body).await
 }
 
 /// The same with a content type.
-pub async fn send_as(server: &ApiServer, method: &str, path: &str, content_type: &str, body: Value) -> (StatusCode, Value) {
+pub(crate) async fn send_as(server: &ApiServer, method: &str, path: &str, content_type: &str, body: Value) -> (StatusCode, Value) {
     let bytes = if body.is_null() { Bytes::new() } else { body.to_string().into() };
     let request = Request::builder()
         .method(method)
@@ -45,14 +40,14 @@ pub async fn send_as(server: &ApiServer, method: &str, path: &str, content_type:
 }
 
 /// A ConfigMap with one entry.
-pub fn config_map(name: &str, value: &str) -> Value {
+pub(crate) fn config_map(name: &str, value: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"k": value}})
 }
 
 /// The collection of ConfigMaps in `default`.
-pub const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+pub(crate) const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 /// The revision of an object or list.
-pub fn revision(object: &Value) -> u64 {
+pub(crate) fn revision(object: &Value) -> u64 {
     object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
