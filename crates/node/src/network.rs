@@ -23,6 +23,8 @@ pub(crate) use range::Range;
 
 /// The namespaces that the containers of a pod share, by the names of their files.
 const KINDS: [&str; 3] = ["net", "ipc", "uts"];
+/// Where namespaces are kept, a folder for each data folder. The kernel empties it when the machine is started anew.
+const RUN: &str = "/run/stead";
 /// The index of the pod's own interface: the first after the loopback.
 const POD_INTERFACE: u32 = 2;
 const LOOPBACK: u32 = 1;
@@ -46,6 +48,10 @@ impl Network {
         recorded: Option<Range>,
     ) -> io::Result<Self> {
         let instance = instance(data_dir);
+        fs::create_dir_all(RUN)?;
+        // Of two that choose at the same time the second must see what the first has chosen.
+        let lock = File::create(Path::new(RUN).join("lock"))?;
+        lock.lock()?;
         let netlink = Netlink::open()?;
         let range = match (asked, recorded) {
             // With pods about, the range is the machine's already.
@@ -70,7 +76,7 @@ impl Network {
         };
         // Answers on the gateway's address even before there is a pod.
         netlink.add_address(LOOPBACK, range.gateway(), 32)?;
-        let namespaces = Path::new("/run/stead").join(&instance);
+        let namespaces = Path::new(RUN).join(&instance);
         fs::create_dir_all(&namespaces)?;
         Ok(Self {
             instance,
@@ -183,6 +189,14 @@ impl Network {
         Ok(())
     }
 
+    /// Gives back all that the network has of the machine. To be called when no pod lives any more.
+    pub(crate) fn close(&self) -> io::Result<()> {
+        self.sweep(&BTreeSet::new())?;
+        remove_folder(&self.namespaces)?;
+        crate::cgroup::remove_pod(&format!("stead/{}", self.instance));
+        Netlink::open()?.remove_address(LOOPBACK, self.range.gateway(), 32)
+    }
+
     fn interface(&self, uid: &str) -> String {
         format!("{PREFIX}{}{}", self.instance, digits(uid.as_bytes(), 7))
     }
@@ -244,6 +258,10 @@ fn remove_namespaces(folder: &Path) -> io::Result<()> {
             Ok(()) | Err(_) => {}
         }
     }
+    remove_folder(folder)
+}
+
+fn remove_folder(folder: &Path) -> io::Result<()> {
     match fs::remove_dir(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),

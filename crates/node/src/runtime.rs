@@ -317,4 +317,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// Names that containers must be able to resolve where there is no DNS of our own: (address, names).
     /// Kept in each pod's /etc/hosts by the rootless tier; ignored where DNS answers.
     fn set_names<'a>(&'a self, names: &'a [(IpAddr, Vec<String>)]) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// Gives back what the tier keeps of the machine between runs: the pods' network and namespaces. Records, logs and
+    /// volumes stay, and the next [`open`] takes it all up again. Refused with [`RuntimeError::StillHeld`] while a
+    /// container of any pod lives.
+    fn close(&self) -> Result<(), RuntimeError> {
+        Ok(())
+    }
 }

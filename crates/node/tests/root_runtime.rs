@@ -7,4 +7,5 @@ mod support;
 
 mod containers {
     every_tier! { stead_node::runtime::Tier::Containers }
+    tiers_with_mounts! { stead_node::runtime::Tier::Containers }
 }

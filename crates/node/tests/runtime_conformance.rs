@@ -9,4 +9,5 @@ mod processes {
 
 mod rootless {
     every_tier! { stead_node::runtime::Tier::Rootless }
+    tiers_with_mounts! { stead_node::runtime::Tier::Rootless }
 }

@@ -14,6 +14,7 @@ const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
 const GET_LINK: u16 = 18;
 const NEW_ADDRESS: u16 = 20;
+const DELETE_ADDRESS: u16 = 21;
 const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
 const GET_ROUTE: u16 = 26;
@@ -120,12 +121,25 @@ impl Netlink {
 
     /// Gives an interface an address; one that it has already stays.
     pub(super) fn add_address(&self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
-        let mut message = Message::default();
-        message.bytes.extend_from_slice(&[IPV4, prefix, 0, 0]);
-        message.bytes.extend_from_slice(&index.to_ne_bytes());
-        message.attribute(1, &address.octets());
-        message.attribute(2, &address.octets());
+        let message = address_of(index, address, prefix);
         self.change(NEW_ADDRESS, CREATE | REPLACE, &message)
+    }
+
+    /// Takes an address from an interface; one that it does not have is taken.
+    pub(super) fn remove_address(
+        &self,
+        index: u32,
+        address: Ipv4Addr,
+        prefix: u8,
+    ) -> io::Result<()> {
+        match self.change(DELETE_ADDRESS, 0, &address_of(index, address, prefix)) {
+            Err(error)
+                if error.raw_os_error() == Some(rustix::io::Errno::ADDRNOTAVAIL.raw_os_error()) =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     pub(super) fn add_route(&self, route: Route) -> io::Result<()> {
@@ -311,6 +325,16 @@ fn link(index: u32, flags: u32) -> Message {
     message.bytes.extend_from_slice(&index.to_ne_bytes());
     message.bytes.extend_from_slice(&flags.to_ne_bytes());
     message.bytes.extend_from_slice(&flags.to_ne_bytes());
+    message
+}
+
+/// A message about an interface's address.
+fn address_of(index: u32, address: Ipv4Addr, prefix: u8) -> Message {
+    let mut message = Message::default();
+    message.bytes.extend_from_slice(&[IPV4, prefix, 0, 0]);
+    message.bytes.extend_from_slice(&index.to_ne_bytes());
+    message.attribute(1, &address.octets());
+    message.attribute(2, &address.octets());
     message
 }
 

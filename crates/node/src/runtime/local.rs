@@ -69,6 +69,17 @@ struct Held {
     end: watch::Receiver<Option<ContainerState>>,
 }
 
+impl Held {
+    /// Whether its end is on record: told only when nothing of the container is left. Its shim may still be leaving.
+    fn has_ended(&self) -> bool {
+        self.end.borrow().is_some()
+            || self
+                .dir
+                .state()
+                .is_ok_and(|state| state.as_ref().is_some_and(is_final))
+    }
+}
+
 /// A prepared pod, as recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Sandbox {
@@ -189,13 +200,25 @@ impl Runtime for Local {
     fn forget<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), RuntimeError>> {
         let core = Arc::clone(&self.core);
         let id = id.clone();
-        blocking(move || core.forget(&id)).boxed()
+        async move {
+            core.settled(|held| *held == id).await;
+            blocking(move || core.forget(&id)).await
+        }
+        .boxed()
     }
 
     fn release<'a>(&'a self, uid: &'a str) -> BoxFuture<'a, Result<(), RuntimeError>> {
         let core = Arc::clone(&self.core);
         let uid = uid.to_owned();
-        blocking(move || core.release(&uid)).boxed()
+        async move {
+            core.settled(|held| held.pod_uid == uid).await;
+            blocking(move || core.release(&uid)).await
+        }
+        .boxed()
+    }
+
+    fn close(&self) -> Result<(), RuntimeError> {
+        self.core.close()
     }
 
     fn gateway(&self) -> Option<IpAddr> {
@@ -321,7 +344,7 @@ impl Core {
             .map(|(id, held)| (id.clone(), held.clone()))
             .collect();
         let pids = self.holders(uid, &records)?;
-        if !pids.is_empty() || records.iter().any(|(_, held)| held.end.borrow().is_none()) {
+        if !pids.is_empty() || records.iter().any(|(_, held)| !held.has_ended()) {
             return Err(RuntimeError::StillHeld {
                 uid: uid.to_owned(),
                 pids,
@@ -344,6 +367,25 @@ impl Core {
         Ok(())
     }
 
+    fn close(&self) -> Result<(), RuntimeError> {
+        let living = lock(&self.held)
+            .iter()
+            .find(|(_, held)| !held.has_ended())
+            .map(|(id, held)| (id.clone(), held.clone()));
+        if let Some((id, held)) = living {
+            return Err(RuntimeError::StillHeld {
+                pids: self.holders(&id.pod_uid, &[(id.clone(), held)])?,
+                uid: id.pod_uid,
+            });
+        }
+        match &self.network {
+            Some(network) => network
+                .close()
+                .map_err(system("give back the network of the pods")),
+            None => Ok(()),
+        }
+    }
+
     /// The processes that still hold a pod.
     fn holders(
         &self,
@@ -351,10 +393,7 @@ impl Core {
         records: &[(ContainerId, Held)],
     ) -> Result<Vec<u32>, RuntimeError> {
         let mut pids = BTreeSet::new();
-        for (_, held) in records
-            .iter()
-            .filter(|(_, held)| held.end.borrow().is_none())
-        {
+        for (_, held) in records.iter().filter(|(_, held)| !held.has_ended()) {
             if let Ok(Some(first)) = held.dir.first()
                 && first.process.is_alive(&self.boot)
             {
@@ -610,7 +649,7 @@ impl Core {
         let Ok(mut held) = self.held(id) else {
             return Ok(());
         };
-        if held.end.borrow().is_some() {
+        if held.has_ended() {
             return Ok(());
         }
         if let Some(Holder::Shim(shim)) = held.dir.holder().map_err(what())? {
@@ -644,11 +683,24 @@ impl Core {
             .collect()
     }
 
+    /// Waits for the shims of ended containers, which are only leaving: their records are about to be removed.
+    async fn settled(&self, which: impl Fn(&ContainerId) -> bool) {
+        let leaving: Vec<Held> = lock(&self.held)
+            .iter()
+            .filter(|(id, held)| which(id) && held.has_ended())
+            .map(|(_, held)| held.clone())
+            .collect();
+        for mut held in leaving {
+            // A watcher that is gone has settled it.
+            let _ = held.end.wait_for(Option::is_some).await;
+        }
+    }
+
     fn forget(&self, id: &ContainerId) -> Result<(), RuntimeError> {
         let Ok(held) = self.held(id) else {
             return Ok(());
         };
-        if held.end.borrow().is_none() {
+        if !held.has_ended() {
             return Err(RuntimeError::StillHeld {
                 uid: id.pod_uid.clone(),
                 pids: self.holders(&id.pod_uid, &[(id.clone(), held)])?,

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use stead_node::runtime::{ContainerState, RuntimeError, Tier};
+use stead_node::runtime::{ContainerSpec, ContainerState, RuntimeError, Tier};
 
 use super::{Bench, eventually, exit, kill, lives};
 
@@ -534,4 +534,156 @@ pub(crate) async fn a_program_inside_ends_with_its_session_and_with_its_containe
         })
         .await;
     }
+}
+
+/// What the script printed, when it ended well.
+async fn printed(bench: &Bench, spec: &ContainerSpec) -> String {
+    let state = bench.run(spec).await;
+    let log = std::fs::read_to_string(&spec.log_path).unwrap_or_default();
+    match &state {
+        ContainerState::Exited { code: 0, .. } => {}
+        other => panic!("it did not end well: {other:?}\n{log}"),
+    }
+    bench
+        .log(spec)
+        .lines()
+        .filter_map(|line| line.strip_prefix("stdout F "))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+pub(crate) async fn mounts_are_where_they_were_promised(tier: Tier) {
+    let bench = Bench::new(tier);
+    let mut spec = bench.script(
+        "a",
+        "for at in /data /data/inner /var/lib/stead-test/deep /run/stead-test /tmp/stead-test; do echo $at: $(cat $at/name); echo $at >$at/back; done; cat /etc/stead-test.conf",
+    );
+    let targets = [
+        "/data",
+        "/data/inner",
+        "/var/lib/stead-test/deep",
+        "/run/stead-test",
+        "/tmp/stead-test",
+    ];
+    let mut want = String::new();
+    for (number, target) in targets.into_iter().enumerate() {
+        let name = format!("volume-{number}");
+        let volume = bench.volume(&name, target);
+        std::fs::write(volume.source.join("name"), &name).expect("a file");
+        want.push_str(&format!("{target}: {name}\n"));
+        spec.mounts.push(volume);
+    }
+    let file = bench.path().join("node/stead-test.conf");
+    std::fs::write(&file, "configured\n").expect("a file");
+    spec.mounts.push(stead_node::runtime::Mount {
+        source: file,
+        target: "/etc/stead-test.conf".into(),
+        read_only: true,
+    });
+    want.push_str("configured\n");
+    assert_eq!(printed(&bench, &spec).await, want);
+    for (mount, target) in spec.mounts.iter().zip(targets) {
+        let back = std::fs::read_to_string(mount.source.join("back")).expect("it was written");
+        assert_eq!(back, format!("{target}\n"));
+    }
+    assert!(
+        !std::path::Path::new("/data").exists()
+            || !std::path::Path::new("/var/lib/stead-test").exists()
+    );
+}
+
+pub(crate) async fn a_mount_that_is_read_only_cannot_be_written(tier: Tier) {
+    let bench = Bench::new(tier);
+    let mut spec = bench.script("a", "cat /config/key; echo x >/config/key || echo refused");
+    let mut volume = bench.volume("config", "/config");
+    volume.read_only = true;
+    std::fs::write(volume.source.join("key"), "value\n").expect("a file");
+    spec.mounts.push(volume);
+    assert_eq!(printed(&bench, &spec).await, "value\nrefused\n");
+}
+
+pub(crate) async fn a_container_writes_to_a_layer_of_its_own(tier: Tier) {
+    let bench = Bench::new(tier);
+    let script = "ls /tmp | wc -l; echo mine >/tmp/stead-private; echo mine >/stead-private; cat /tmp/stead-private /stead-private";
+    for name in ["a", "b"] {
+        let spec = bench.script(name, script);
+        assert_eq!(printed(&bench, &spec).await, "0\nmine\nmine\n");
+        bench.runtime.forget(&spec.id).await.expect("it has ended");
+    }
+    assert!(!std::path::Path::new("/stead-private").exists());
+}
+
+pub(crate) async fn the_data_folder_is_not_seen(tier: Tier) {
+    // Not below /tmp, which is empty in a container anyway.
+    let bench = Bench::new_in(tier, &super::visible_folder());
+    let secret = bench.path().join("kubeconfig");
+    std::fs::write(&secret, "secret").expect("a file");
+    let folder = bench.path().display();
+    let script = format!(
+        "ls -A {folder} 2>/dev/null | wc -l; cat {} 2>/dev/null || echo hidden",
+        secret.display()
+    );
+    let spec = bench.script("a", &script);
+    assert_eq!(printed(&bench, &spec).await, "0\nhidden\n");
+}
+
+pub(crate) async fn a_read_only_root_cannot_be_written(tier: Tier) {
+    let bench = Bench::new(tier);
+    let mut spec = bench.script(
+        "a",
+        "for at in / /usr /etc /tmp /run; do echo x >$at/stead-test 2>/dev/null && echo written $at; done; echo x >/data/file && echo volume",
+    );
+    spec.read_only_root = true;
+    spec.mounts.push(bench.volume("data", "/data"));
+    assert_eq!(printed(&bench, &spec).await, "volume\n");
+}
+
+pub(crate) async fn names_are_kept_up_to_date_in_a_running_container(tier: Tier) {
+    let bench = Bench::new(tier);
+    let spec = bench.script(
+        "a",
+        "grep -c a.web.default.svc.cluster.local /etc/hosts; echo up; until grep neighbour /etc/hosts; do sleep 0.01; done",
+    );
+    bench.start_running(&spec).await;
+    bench.wait_for_log(&spec, "stdout F up").await;
+    let names = [(
+        std::net::IpAddr::from([127, 9, 9, 9]),
+        vec!["neighbour".to_owned()],
+    )];
+    bench
+        .runtime
+        .set_names(&names)
+        .await
+        .expect("names can be set");
+    bench.wait(&spec.id, super::is_over).await;
+    assert_eq!(
+        bench.log(&spec),
+        "stdout F 1\nstdout F up\nstdout F 127.9.9.9\tneighbour\n"
+    );
+}
+
+pub(crate) async fn a_container_has_its_own_processes_and_host_name(tier: Tier) {
+    let bench = Bench::new(tier);
+    let spec = bench.script(
+        "a",
+        "cat /proc/sys/kernel/hostname /etc/hostname; echo $$; ls -d /proc/[0-9]* | wc -l",
+    );
+    let told = printed(&bench, &spec).await;
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines[..3], ["a", "a", "1"]);
+    let processes: usize = lines[3].parse().expect("a number");
+    assert!(processes < 5, "it sees the machine's processes: {told}");
+}
+
+pub(crate) async fn the_kernel_is_out_of_reach(tier: Tier) {
+    let bench = Bench::new(tier);
+    let spec = bench.script(
+        "a",
+        "for file in /proc/sys/kernel/panic /proc/sysrq-trigger /sys/kernel/mm/ksm/run; do (echo 0 >$file) 2>/dev/null && echo written $file; done; head -c1 /proc/kcore 2>/dev/null | wc -c; echo $(ls /dev)",
+    );
+    assert_eq!(
+        printed(&bench, &spec).await,
+        "0\nfd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero\n"
+            .replace(" \n", " \n")
+    );
 }

@@ -37,6 +37,22 @@ macro_rules! every_tier {
     };
 }
 
+/// The checks of the tiers that have mounts of their own.
+macro_rules! tiers_with_mounts {
+    ($tier:expr) => {
+        behaviours! { $tier =>
+            mounts_are_where_they_were_promised
+            a_mount_that_is_read_only_cannot_be_written
+            a_container_writes_to_a_layer_of_its_own
+            the_data_folder_is_not_seen
+            a_read_only_root_cannot_be_written
+            names_are_kept_up_to_date_in_a_running_container
+            a_container_has_its_own_processes_and_host_name
+            the_kernel_is_out_of_reach
+        }
+    };
+}
+
 pub(crate) mod checks;
 
 use std::path::{Path, PathBuf};
@@ -60,7 +76,12 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(tier: Tier) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::new_in(tier, &std::env::temp_dir())
+    }
+
+    /// With its data folder below this one.
+    pub(crate) fn new_in(tier: Tier, parent: &Path) -> Self {
+        let folder = tempfile::tempdir_in(parent).expect("a temporary folder");
         let runtime = open(tier, folder.path());
         Self {
             tier,
@@ -243,24 +264,30 @@ impl Bench {
 }
 
 impl Drop for Bench {
-    /// Leaves no process behind, whatever the test did.
+    /// Leaves no process behind and nothing in the kernel, whatever the test did.
     fn drop(&mut self) {
-        for record in self.runtime.list().unwrap_or_default() {
-            if !is_over(&record.state) {
-                let path = self
-                    .path()
-                    .join("node/containers")
-                    .join(&record.id.pod_uid)
-                    .join(format!(
-                        "{}.{}/shim.json",
-                        record.id.container, record.id.attempt
-                    ));
-                if path.exists() {
+        // After a failure only the shims are asked to end: the test has said enough.
+        if std::thread::panicking() {
+            for record in self.runtime.list().unwrap_or_default() {
+                if !is_over(&record.state) {
                     kill(self.shim_pid(&record.id), rustix::process::Signal::TERM);
                 }
             }
+            return;
         }
+        self.runtime.close().expect("a test ends what it starts");
     }
+}
+
+/// A folder of this user that containers see too, unlike `/tmp`.
+pub(crate) fn visible_folder() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    [Some(target.to_owned()), home]
+        .into_iter()
+        .flatten()
+        .find(|path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok())
+        .expect("the build's folder or the home can be written")
 }
 
 pub(crate) fn open(tier: Tier, data_dir: &Path) -> Arc<dyn Runtime> {
@@ -268,7 +295,15 @@ pub(crate) fn open(tier: Tier, data_dir: &Path) -> Arc<dyn Runtime> {
 }
 
 pub(crate) fn options(data_dir: &Path) -> RuntimeOptions {
-    RuntimeOptions::new(data_dir, env!("CARGO_BIN_EXE_stead-node-shim"))
+    RuntimeOptions::new(data_dir, shim())
+}
+
+/// The program that holds containers; a test that has it copied to another place says where.
+pub(crate) fn shim() -> PathBuf {
+    match std::env::var_os("STEAD_TEST_SHIM") {
+        Some(path) => PathBuf::from(path),
+        None => PathBuf::from(env!("CARGO_BIN_EXE_stead-node-shim")),
+    }
 }
 
 pub(crate) fn pod(uid: &str, name: &str) -> PodSandbox {
