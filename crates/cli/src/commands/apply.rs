@@ -9,7 +9,6 @@ use crate::args::{Apply, Output};
 use crate::commands::get;
 use crate::failure::Failure;
 use crate::manifest::{self, Manifest};
-use crate::picture::text;
 use crate::place::Place;
 
 /// What became of one object.
@@ -50,11 +49,23 @@ pub(crate) async fn one(api: &Api, manifest: &Manifest, dry_run: bool) -> Result
     let object = api
         .send(&format!("apply {}", manifest.target.display()), patch)
         .await?;
-    let version = |object: &Value| text(object, "/metadata/resourceVersion").to_owned();
     let how = match before {
         None => "created",
-        Some(before) if version(&before) == version(&object) => "unchanged",
+        Some(before) if asked_for(&before) == asked_for(&object) => "unchanged",
         Some(_) => "configured",
     };
     Ok(Applied { how, object })
+}
+
+/// The object without what the server and its controllers write meanwhile.
+fn asked_for(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("resourceVersion");
+        metadata.remove("managedFields");
+    }
+    object
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use futures::{SinkExt, StreamExt};
+use futures::{Sink, SinkExt, Stream, StreamExt};
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -14,7 +14,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
+use tokio_tungstenite::tungstenite::{Error as WsError, Utf8Bytes};
 
 use super::{Aim, Desk, Refusal, empty, exit_status, query, running};
 use crate::node::Body;
@@ -123,18 +125,23 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
     exec: ExecRequest,
     stream: S,
 ) {
-    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+    let socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+    let (mut sink, mut source) = socket.split();
     let result = match runtime.exec(&id, &exec).await {
-        Ok(session) => carry(&mut socket, session).await,
+        Ok(session) => carry(&mut sink, &mut source, session).await,
         Err(error) => Some(Err(error.to_string())),
     };
-    if let Some(result) = result {
-        // Whoever asked may have gone.
-        let _ = socket
-            .send(framed(ERROR, exit_status(result).as_bytes()))
-            .await;
+    let Some(result) = result else { return };
+    // Whoever asked may have gone. kubectl takes an end without this code for a broken connection.
+    let normal = CloseFrame {
+        code: CloseCode::Normal,
+        reason: Utf8Bytes::default(),
+    };
+    let status = framed(ERROR, exit_status(result).as_bytes());
+    if sink.send(status).await.is_ok() && sink.send(Message::Close(Some(normal))).await.is_ok() {
+        // The connection ends when the asker has read all and says so.
+        while let Some(Ok(_)) = source.next().await {}
     }
-    let _ = socket.close(None).await;
 }
 
 fn framed(channel: u8, bytes: &[u8]) -> Message {
@@ -145,12 +152,15 @@ fn framed(channel: u8, bytes: &[u8]) -> Message {
 }
 
 /// Carries both ways until the program has ended and all of its output is told; `None` when the asker went first.
-async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
-    socket: &mut WebSocketStream<S>,
+///
+/// The two directions are independent: a program that does not read its input for a while can still be heard.
+async fn carry(
+    sink: &mut (impl Sink<Message> + Unpin),
+    source: &mut (impl Stream<Item = Result<Message, WsError>> + Unpin),
     session: ExecSession,
 ) -> Option<Result<i32, String>> {
     let ExecSession {
-        mut stdin,
+        stdin,
         stdout,
         stderr,
         exit,
@@ -162,20 +172,31 @@ async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
         tokio::spawn(pump(STDERR, stderr, sender.clone()));
     }
     drop(sender);
-    loop {
-        tokio::select! {
-            piece = output.recv() => match piece {
-                Some(message) => socket.send(message).await.ok()?,
-                None => break,
-            },
-            message = socket.next() => match message {
-                Some(Ok(Message::Binary(bytes))) => take(&bytes, &mut stdin, resize.as_ref()).await,
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
-                Some(Ok(Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-            },
+    let told = async {
+        while let Some(message) = output.recv().await {
+            sink.send(message).await.ok()?;
+        }
+        Some(exit.await.map_err(|error| error.to_string()))
+    };
+    tokio::select! {
+        told = told => told,
+        () = listen(source, stdin, resize) => None,
+    }
+}
+
+/// Takes what the asker sends until they go.
+async fn listen(
+    source: &mut (impl Stream<Item = Result<Message, WsError>> + Unpin),
+    mut stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    resize: Option<mpsc::Sender<(u16, u16)>>,
+) {
+    while let Some(Ok(message)) = source.next().await {
+        match message {
+            Message::Binary(bytes) => take(&bytes, &mut stdin, resize.as_ref()).await,
+            Message::Close(_) => return,
+            Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
         }
     }
-    Some(exit.await.map_err(|error| error.to_string()))
 }
 
 async fn take(
