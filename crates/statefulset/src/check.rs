@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::decision::{Decision, Lane};
 use crate::identity::{self, Ordinal};
-use crate::observed::{Observed, Pod, Retention, Strategy};
+use crate::observed::{Claim, Observed, Pod, Retention, Strategy};
 use crate::step::{DeleteReason, Step};
 
 /// A rule that a decision breaks: our own bug. Nothing of such a decision may be carried out.
@@ -142,14 +142,16 @@ fn names_what_was_seen(seen: &Observed, decision: &Decision) -> Vec<String> {
             uid,
             resource_version,
             ..
-        } => seen
-            .claims
-            .get(claim)
+        } => claim_named(seen, claim)
             .is_none_or(|there| there.uid != *uid || there.resource_version != *resource_version),
         Step::CreateRevision { revision, .. } => seen.revisions.contains_key(revision),
-        Step::CreateClaim { claim, .. } => seen.claims.contains_key(claim),
+        Step::CreateClaim { claim, .. } => claim_named(seen, claim).is_some(),
         Step::CreatePod { .. } | Step::WriteStatus { .. } => false,
     })
+}
+
+fn claim_named<'a>(seen: &'a Observed, name: &str) -> Option<&'a Arc<Claim>> {
+    seen.claims.get(&seen.set.place_of_claim(name)?)
 }
 
 fn makes_no_second_holder(seen: &Observed, decision: &Decision) -> Vec<String> {
@@ -189,7 +191,7 @@ fn lacks_a_claim(seen: &Observed, step: &Step, earlier: &[Step]) -> bool {
         let made = earlier
             .iter()
             .any(|step| matches!(step, Step::CreateClaim { claim, .. } if *claim == name));
-        !made && seen.claims.get(&name).is_none_or(|claim| claim.terminating)
+        !made && claim_named(seen, &name).is_none_or(|claim| claim.terminating)
     })
 }
 

@@ -55,6 +55,16 @@ pub fn claim_name(template: &str, set: &str, ordinal: Ordinal) -> Arc<str> {
     format!("{template}-{set}-{ordinal}").into()
 }
 
+/// The ordinal for which `name` is [`claim_name`] of this template and set; made without building a name.
+pub(crate) fn ordinal_of_claim(name: &str, template: &str, set: &str) -> Option<Ordinal> {
+    let rest = name.strip_prefix(template)?.strip_prefix('-')?;
+    let digits = rest.strip_prefix(set)?.strip_prefix('-')?;
+    let canonical = digits.bytes().all(|byte| byte.is_ascii_digit())
+        && (digits == "0" || !digits.starts_with('0'));
+    let number = digits.parse::<i32>().ok().filter(|_| canonical)?;
+    u32::try_from(number).ok().map(Ordinal)
+}
+
 /// The name of a ControllerRevision. upstream: ControllerRevisionName.
 pub fn revision_name(set: &str, hash: &str) -> Arc<str> {
     let mut end = set.len().min(REVISION_PREFIX_MAX_BYTES);

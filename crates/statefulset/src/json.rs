@@ -3,31 +3,37 @@
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
-/// A JSON value behind an [`Arc`], hashed once when it is made.
+/// A JSON value behind an [`Arc`], hashed once, when it is first asked for.
 ///
 /// A template is shared by every observation, step and revision that speaks of it; an explorer clones and hashes a million of them.
 #[derive(Clone)]
 pub struct Json(Arc<Bulk>);
 
 struct Bulk {
-    digest: u64,
+    digest: OnceLock<u64>,
     value: Value,
 }
 
 impl Json {
     /// Shares `value`.
     pub fn new(value: Value) -> Json {
-        // DefaultHasher::new has fixed keys: the same value has the same digest in every run.
-        let mut hasher = DefaultHasher::new();
-        value.hash(&mut hasher);
         Json(Arc::new(Bulk {
-            digest: hasher.finish(),
+            digest: OnceLock::new(),
             value,
         }))
+    }
+
+    fn digest(&self) -> u64 {
+        *self.0.digest.get_or_init(|| {
+            // DefaultHasher::new has fixed keys: the same value has the same digest in every run.
+            let mut hasher = DefaultHasher::new();
+            self.0.value.hash(&mut hasher);
+            hasher.finish()
+        })
     }
 
     /// The value.
@@ -46,8 +52,9 @@ impl Deref for Json {
 
 impl PartialEq for Json {
     fn eq(&self, other: &Json) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-            || (self.0.digest == other.0.digest && self.0.value == other.0.value)
+        let digests = (self.0.digest.get(), other.0.digest.get());
+        let may_be = !matches!(digests, (Some(ours), Some(theirs)) if ours != theirs);
+        Arc::ptr_eq(&self.0, &other.0) || (may_be && self.0.value == other.0.value)
     }
 }
 
@@ -55,7 +62,7 @@ impl Eq for Json {}
 
 impl Hash for Json {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.digest.hash(state);
+        self.digest().hash(state);
     }
 }
 

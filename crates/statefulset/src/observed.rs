@@ -13,14 +13,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
-pub use claim::{Claim, OwnerReference};
+pub use claim::{Claim, OwnerReference, OwnerRole};
 pub use pod::{Controller, Phase, Pod, Ready, Volume};
 pub use revision::Revision;
 pub use set::{
     ClaimTemplate, Management, MaxUnavailable, Retention, RetentionPolicy, Rolling, Set, Strategy,
 };
 
-use crate::identity;
+use crate::identity::Ordinal;
 
 /// Everything that a decision about one set reads. Canonical (equal worlds compare and hash equal) and cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -29,8 +29,8 @@ pub struct Observed {
     pub set: Arc<Set>,
     /// The namespace's pods that matter here, by name: owned by the set, or bearing a name of its pods, whoever owns them.
     pub pods: BTreeMap<Arc<str>, Arc<Pod>>,
-    /// The namespace's claims that bear the name of one of the set's claims.
-    pub claims: BTreeMap<Arc<str>, Arc<Claim>>,
+    /// The namespace's claims that bear the name of one of the set's claims, by their place.
+    pub claims: BTreeMap<Place, Arc<Claim>>,
     /// The namespace's ControllerRevisions: owned by the set, matched by its selector, or bearing a name that a new one could take.
     pub revisions: BTreeMap<Arc<str>, Arc<Revision>>,
     /// The instant of the decision.
@@ -92,15 +92,16 @@ impl Observed {
         freshness: Freshness,
     ) -> Observed {
         let pods = pods.into_iter().filter(|pod| set.is_concerned_by_pod(pod));
-        let claims = claims
-            .into_iter()
-            .filter(|claim| set.is_concerned_by_claim(claim));
+        let placed = |claim: Arc<Claim>| Some((set.place_of_claim(&claim.name)?, claim));
+        let mut claims: Vec<_> = claims.into_iter().filter_map(placed).collect();
+        // Sorted first, a map is built in one go.
+        claims.sort_unstable_by_key(|(place, _)| *place);
         let revisions = revisions
             .into_iter()
             .filter(|revision| set.is_concerned_by_revision(revision));
         Observed {
             pods: pods.map(|pod| (pod.name.clone(), pod)).collect(),
-            claims: claims.map(|claim| (claim.name.clone(), claim)).collect(),
+            claims: claims.into_iter().collect(),
             revisions: revisions
                 .map(|revision| (revision.name.clone(), revision))
                 .collect(),
@@ -111,18 +112,27 @@ impl Observed {
         }
     }
 
-    /// The claim that the ordinal holds from this template, if there is one.
-    pub fn claim(
-        &self,
-        template: &ClaimTemplate,
-        ordinal: identity::Ordinal,
-    ) -> Option<&Arc<Claim>> {
-        self.claims.get(&identity::claim_name(
-            &template.name,
-            &self.set.name,
+    /// The claims of an ordinal that there are, in the order of their templates.
+    pub fn claims_of(&self, ordinal: Ordinal) -> impl Iterator<Item = &Arc<Claim>> {
+        let first = Place {
             ordinal,
-        ))
+            template: 0,
+        };
+        let last = Place {
+            ordinal,
+            template: u32::MAX,
+        };
+        self.claims.range(first..=last).map(|(_, claim)| claim)
     }
+}
+
+/// Whose claim it is: the ordinal's, from a claim template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The ordinal.
+    pub ordinal: Ordinal,
+    /// Index in [`Set::claim_templates`].
+    pub template: u32,
 }
 
 fn parsed<T>(

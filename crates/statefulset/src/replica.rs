@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::blocker::Blocker;
-use crate::identity::{self, POD_NAME_LABEL, REVISION_LABEL};
+use crate::identity::{self, Ordinal};
 use crate::observed::{Observed, Phase, Pod, Ready, Set};
 
 impl Pod {
@@ -53,24 +53,20 @@ impl Pod {
 
     /// The name of its ControllerRevision. upstream: getPodRevision.
     pub(crate) fn revision(&self) -> Option<&str> {
-        self.labels.get(REVISION_LABEL).map(String::as_str)
-    }
-
-    /// Name and pod-name label are those of its ordinal. upstream: identityMatches.
-    pub(crate) fn has_identity(&self) -> bool {
-        self.labels.get(POD_NAME_LABEL).map(String::as_str) == Some(&*self.name)
+        self.revision.as_deref()
     }
 
     /// Its volumes are the claims of its ordinal. upstream: storageMatches.
-    pub(crate) fn has_storage(&self, set: &Set, ordinal: identity::Ordinal) -> bool {
+    pub(crate) fn has_storage(&self, set: &Set, ordinal: Ordinal) -> bool {
         set.claim_templates.iter().all(|template| {
-            let claim = identity::claim_name(&template.name, &set.name, ordinal);
             // upstream puts them into a map first: of namesakes the last one counts.
             let volume = self
                 .volumes
                 .iter()
                 .rfind(|volume| volume.name == template.name);
-            volume.is_some_and(|volume| volume.claim.as_ref() == Some(&claim))
+            let claim = volume.and_then(|volume| volume.claim.as_ref());
+            claim.and_then(|claim| identity::ordinal_of_claim(claim, &template.name, &set.name))
+                == Some(ordinal)
         })
     }
 

@@ -10,7 +10,7 @@ use crate::decision::Lane;
 use crate::event::{KubeEvent, Verb};
 use crate::identity::{self, Ordinal};
 use crate::json::Json;
-use crate::observed::{Claim, Observed, OwnerReference, Pod, Retention, Set};
+use crate::observed::{Claim, Observed, OwnerReference, OwnerRole, Place, Pod, Retention, Set};
 use crate::step::Step;
 
 use super::round::Round;
@@ -53,9 +53,12 @@ pub(super) fn create_missing(
     let seen = round.seen;
     let pod = identity::pod_name(&seen.set.name, ordinal);
     let mut leaving = Vec::new();
-    for template in seen.set.claim_templates.iter() {
+    for (template, index) in seen.set.claim_templates.iter().zip(0..) {
         let claim = identity::claim_name(&template.name, &seen.set.name, ordinal);
-        match seen.claims.get(&claim) {
+        match seen.claims.get(&Place {
+            ordinal,
+            template: index,
+        }) {
             None => lane.push(Step::CreateClaim {
                 claim,
                 ordinal,
@@ -107,12 +110,9 @@ pub(super) fn stale(
     if seen.set.retention.when_scaled == Retention::Retain {
         return None;
     }
-    let claims = seen
-        .set
-        .claim_templates
-        .iter()
-        .filter_map(|template| seen.claim(template, ordinal));
-    let mut stale = claims.filter(|claim| is_stale(claim, |owner| is_pod(owner, pod), pod_uid));
+    let mut stale = seen
+        .claims_of(ordinal)
+        .filter(|claim| is_stale(claim, |owner| is_pod(owner, pod), pod_uid));
     stale.next().map(|claim| claim.name.clone())
 }
 
@@ -144,7 +144,11 @@ pub(super) fn follow_retention(
     lane: &mut Lane,
 ) {
     let owners = Owners::of(round.seen, ordinal, Some(pod));
-    if claims_of(round.seen, ordinal).any(|claim| !owners.are_right_on(claim)) {
+    if round
+        .seen
+        .claims_of(ordinal)
+        .any(|claim| !owners.are_right_on(claim))
+    {
         settle_all(round, ordinal, Some(pod), lane);
     }
 }
@@ -160,16 +164,9 @@ pub(super) fn settle_all(
 ) {
     let seen = round.seen;
     let owners = Owners::of(seen, ordinal, pod);
-    for claim in claims_of(seen, ordinal) {
+    for claim in seen.claims_of(ordinal) {
         settle(round, &owners, claim, ordinal, lane);
     }
-}
-
-fn claims_of(seen: &Observed, ordinal: Ordinal) -> impl Iterator<Item = &Arc<Claim>> {
-    seen.set
-        .claim_templates
-        .iter()
-        .filter_map(move |template| seen.claim(template, ordinal))
 }
 
 fn settle(
@@ -230,22 +227,22 @@ impl<'a> Owners<'a> {
 
     /// The claim's owners are as the policy wants them, or are none of our business. upstream: isClaimOwnerUpToDate.
     fn are_right_on(&self, claim: &Claim) -> bool {
+        let pod_uid = self.pod_uid;
         if is_stale(claim, |owner| self.is_set(owner), &self.set.uid)
-            || is_stale(claim, |owner| is_pod(owner, &self.pod), self.pod_uid)
+            || is_stale(claim, |owner| is_pod(owner, &self.pod), pod_uid)
         {
             // Left over from an earlier set or pod of the name; the garbage collector sees to it.
             return true;
         }
         let set_owns = self.owns(claim, &self.set.uid);
-        let pod_owns = self.owns(claim, self.pod_uid);
+        let pod_owns = self.owns(claim, pod_uid);
         if self.meet_a_stranger(claim) {
             return !set_owns && !pod_owns;
         }
         if self.own_without_control(claim) {
             return false;
         }
-        let (set_wanted, pod_wanted) = self.wanted();
-        set_owns == set_wanted && pod_owns == pod_wanted
+        (set_owns, pod_owns) == self.wanted()
     }
 
     /// Whether the set and whether the pod shall own the claim. upstream: the table of KEP-1847.
@@ -312,14 +309,17 @@ impl<'a> Owners<'a> {
     }
 
     fn is_set(&self, owner: &OwnerReference) -> bool {
-        owner.api_version == self.set.api_version
-            && &*owner.kind == "StatefulSet"
-            && owner.name == self.set.name
+        match &owner.role {
+            OwnerRole::StatefulSet { api_version } => {
+                *api_version == self.set.api_version && owner.name == self.set.name
+            }
+            OwnerRole::Pod | OwnerRole::Stranger => false,
+        }
     }
 }
 
 fn is_pod(owner: &OwnerReference, pod: &str) -> bool {
-    &*owner.api_version == "v1" && &*owner.kind == "Pod" && &*owner.name == pod
+    owner.role == OwnerRole::Pod && &*owner.name == pod
 }
 
 /// The first reference to an owner of this name has another UID. upstream: hasStaleOwnerRef.

@@ -189,7 +189,7 @@ fn repair(round: &mut Round<'_>, pod: &Pod, ordinal: Ordinal, lane: &mut Lane) -
         return Verdict::Fail;
     }
     let because = Repair {
-        identity: !pod.has_identity(),
+        identity: !pod.bears_its_name,
         storage: !pod.has_storage(&seen.set, ordinal),
     };
     if because.storage && !claims::create_missing(round, ordinal, Some(Verb::Update), lane) {

@@ -58,21 +58,23 @@ impl<'a> Round<'a> {
             settled_claims: BTreeSet::new(),
             rolled: 0,
         };
-        for pod in claimed {
-            round.place(pod);
-        }
+        round.place(claimed);
         round
     }
 
-    fn place(&mut self, pod: &'a Pod) {
+    fn place(&mut self, claimed: &[&'a Pod]) {
         // upstream counts a pod whose number does not fit, but never moves it.
-        let Some(ordinal) = pod.ordinal else { return };
-        let half = if self.seen.set.wants(ordinal) {
-            &mut self.living
-        } else {
-            &mut self.condemned
-        };
-        half.insert(ordinal, pod);
+        let mut placed: Vec<_> = claimed
+            .iter()
+            .filter_map(|pod| Some((pod.ordinal?, *pod)))
+            .collect();
+        // Stable: of two spellings of an ordinal the later name counts, which is the canonical one.
+        placed.sort_by_key(|(ordinal, _)| *ordinal);
+        let (living, condemned): (Vec<_>, Vec<_>) = placed
+            .into_iter()
+            .partition(|(ordinal, _)| self.seen.set.wants(*ordinal));
+        self.living = living.into_iter().collect();
+        self.condemned = condemned.into_iter().collect();
     }
 
     pub(super) fn still_wanted(&mut self) -> ControlFlow<()> {

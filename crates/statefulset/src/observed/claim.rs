@@ -26,10 +26,8 @@ pub struct Claim {
 /// An owner reference of a claim.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OwnerReference {
-    /// API version of the owner.
-    pub api_version: Arc<str>,
-    /// Kind of the owner.
-    pub kind: Arc<str>,
+    /// What the owner is.
+    pub role: OwnerRole,
     /// Name of the owner.
     pub name: Arc<str>,
     /// UID of the owner.
@@ -38,6 +36,20 @@ pub struct OwnerReference {
     pub controller: bool,
     /// The reference as it stands, so that a stranger's is kept to the letter.
     pub raw: Json,
+}
+
+/// The kinds of owners that retention knows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum OwnerRole {
+    /// A StatefulSet of this API version.
+    StatefulSet {
+        /// `apps/v1` or `stead.dev/v1`.
+        api_version: Arc<str>,
+    },
+    /// A pod.
+    Pod,
+    /// Anything else.
+    Stranger,
 }
 
 impl Claim {
@@ -72,9 +84,16 @@ fn facts(claim: &Value) -> Result<Claim, Wrong> {
 impl OwnerReference {
     pub(crate) fn parse(reference: &Value) -> Result<OwnerReference, Wrong> {
         let fields = Fields::of(reference);
+        let (api_version, kind) = (fields.text(&["apiVersion"])?, fields.text(&["kind"])?);
+        let role = match (api_version, kind) {
+            (_, "StatefulSet") => OwnerRole::StatefulSet {
+                api_version: api_version.into(),
+            },
+            ("v1", "Pod") => OwnerRole::Pod,
+            (_, _) => OwnerRole::Stranger,
+        };
         Ok(OwnerReference {
-            api_version: fields.text(&["apiVersion"])?.into(),
-            kind: fields.text(&["kind"])?.into(),
+            role,
             name: fields.text(&["name"])?.into(),
             uid: fields.text(&["uid"])?.into(),
             controller: fields.at(&["controller"]) == Some(&Value::Bool(true)),

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::fields::{Fields, Wrong, name_of};
 use super::{Malformed, Resource};
-use crate::identity::{self, Ordinal};
+use crate::identity::{self, Ordinal, POD_NAME_LABEL, REVISION_LABEL};
 use crate::json::Json;
 
 /// The facts of a pod that decisions read; a cache may keep this instead of the whole object.
@@ -22,8 +22,12 @@ pub struct Pod {
     pub parent: Option<Arc<str>>,
     /// The number in the name, where it fits an int32.
     pub ordinal: Option<Ordinal>,
-    /// `metadata.labels`.
+    /// `metadata.labels`, which the selector reads.
     pub labels: Arc<BTreeMap<String, String>>,
+    /// The label with the name of its ControllerRevision.
+    pub revision: Option<Arc<str>>,
+    /// The pod-name label is the pod's name.
+    pub bears_its_name: bool,
     /// The owner reference that controls, if any.
     pub controller: Option<Controller>,
     /// `metadata.deletionTimestamp` is set: the pod is being stopped.
@@ -102,12 +106,19 @@ fn facts(pod: &Value) -> Result<Pod, Wrong> {
     let fields = Fields::of(pod);
     let name = fields.required_text(&["metadata", "name"])?;
     let member = identity::parent_and_ordinal(name);
+    let labels = labels(fields)?;
     Ok(Pod {
         name: name.into(),
         uid: fields.text(&["metadata", "uid"])?.into(),
         parent: member.map(|(parent, _)| parent.into()),
         ordinal: member.and_then(|(_, ordinal)| ordinal),
-        labels: Arc::new(labels(fields)?),
+        revision: labels
+            .get(REVISION_LABEL)
+            .map(|revision| revision.as_str().into()),
+        bears_its_name: labels
+            .get(POD_NAME_LABEL)
+            .is_some_and(|label| label == name),
+        labels: Arc::new(labels),
         controller: controller(fields)?,
         terminating: fields.has(&["metadata", "deletionTimestamp"]),
         phase: phase(fields.text(&["status", "phase"])?),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::fields::{Fields, Wrong, name_of};
-use super::{Claim, Malformed, Pod, Resource, Revision};
+use super::{Malformed, Place, Pod, Resource, Revision};
 use crate::identity::Ordinal;
 use crate::json::Json;
 use crate::revision;
@@ -183,19 +183,18 @@ impl Set {
         pod.parent.as_ref() == Some(&self.name) || self.controls(pod.controller.as_ref())
     }
 
-    pub(super) fn is_concerned_by_claim(&self, claim: &Claim) -> bool {
-        self.has_claim_name(&claim.name)
-    }
-
-    /// The name is one that a claim of this set has: `<template>-<set>-<ordinal>`.
-    fn has_claim_name(&self, name: &str) -> bool {
-        self.claim_templates.iter().any(|template| {
-            let rest = name
-                .strip_prefix(&*template.name)
-                .and_then(|rest| rest.strip_prefix('-'));
-            let pod = rest.and_then(crate::identity::parent_and_ordinal);
-            pod.is_some_and(|(parent, _)| *parent == *self.name)
-        })
+    /// The place of the claim of this name; `None` where it is not one of the set's.
+    pub fn place_of_claim(&self, name: &str) -> Option<Place> {
+        self.claim_templates
+            .iter()
+            .zip(0..)
+            .find_map(|(template, index)| {
+                let ordinal = crate::identity::ordinal_of_claim(name, &template.name, &self.name)?;
+                Some(Place {
+                    ordinal,
+                    template: index,
+                })
+            })
     }
 
     fn has_revision_name(&self, name: &str) -> bool {
@@ -208,7 +207,7 @@ impl Set {
             Resource::StatefulSets => true,
             Resource::Pods => crate::identity::parent_and_ordinal(name)
                 .is_some_and(|(parent, _)| *parent == *self.name),
-            Resource::Claims => self.has_claim_name(name),
+            Resource::Claims => self.place_of_claim(name).is_some(),
             Resource::Revisions => self.has_revision_name(name),
         }
     }
