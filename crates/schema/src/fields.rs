@@ -96,8 +96,8 @@ pub fn after_update(old: Option<&Value>, new: &mut Value, writer: Writer<'_>) {
     };
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     let root = Node::of_kind(&api_version, &kind).unwrap_or(Node::Deduced);
-    let before = managers_before(old, new, writer.subresource);
-    set_managed_fields(new, None);
+    let given = take_managed_fields(new);
+    let before = managers_before(old.and_then(managed_fields), given, writer.subresource);
     let is_tracked = old.is_none()
         || if writer.subresource == "scale" {
             before.own(&replicas())
@@ -142,19 +142,15 @@ fn scaled(managers: &mut Managers, live: &Value, new: &Value) -> Vec<(Identity, 
 }
 
 /// The managers that the request starts from.
-fn managers_before(old: Option<&Value>, new: &Value, subresource: &str) -> Managers {
-    let of_live = || {
-        old.and_then(|old| Managers::decode(managed_fields(old)).ok())
-            .unwrap_or_default()
-    };
+fn managers_before(live: Option<&Value>, given: Option<Value>, subresource: &str) -> Managers {
+    let of_live = || Managers::decode(live.cloned()).unwrap_or_default();
+    if live == given.as_ref() {
+        return Managers::decode(given).unwrap_or_default();
+    }
     if !subresource.is_empty() {
         return of_live();
     }
-    let given = managed_fields(new);
-    if old.and_then(managed_fields) == given {
-        return of_live();
-    }
-    if is_reset(given) {
+    if is_reset(given.as_ref()) {
         return Managers::default();
     }
     match Managers::decode(given) {
@@ -174,6 +170,11 @@ fn is_reset(given: Option<&Value>) -> bool {
         Some([only]) => only.as_object().is_some_and(Map::is_empty),
         Some(_) | None => false,
     }
+}
+
+fn take_managed_fields(object: &mut Value) -> Option<Value> {
+    let metadata = object.get_mut("metadata")?.as_object_mut()?;
+    metadata.remove("managedFields")
 }
 
 fn set_managed_fields(object: &mut Value, entries: Option<Value>) {

@@ -126,7 +126,7 @@ pub fn apply(
         kind: kind.clone(),
     })?;
     merge::check(root, config)?;
-    let managers = Managers::decode(live.and_then(managed_fields))
+    let managers = Managers::decode(live.and_then(managed_fields).cloned())
         .map_err(|_| ApplyError::BadManagedFields)?;
     let mut base = live
         .cloned()
@@ -356,7 +356,7 @@ fn strip(managers: &mut Managers, identity: &Identity) {
 
 /// Where nothing but times changed, nothing changed.
 fn keep_times(managers: &mut Managers, live: &Value) {
-    let Ok(before) = Managers::decode(managed_fields(live)) else {
+    let Ok(before) = Managers::decode(managed_fields(live).cloned()) else {
         return;
     };
     for (identity, entry) in &mut managers.0 {

@@ -142,9 +142,12 @@ impl Managers {
     }
 
     /// Reads the list; nothing at all is no managers.
-    pub(super) fn decode(list: Option<&Value>) -> Result<Self, Unreadable> {
+    pub(super) fn decode(list: Option<Value>) -> Result<Self, Unreadable> {
         let mut managers = Self::default();
-        for entry in list.and_then(Value::as_array).into_iter().flatten() {
+        let Some(Value::Array(list)) = list else {
+            return Ok(managers);
+        };
+        for entry in list {
             let (identity, entry) = decode_entry(entry).ok_or(Unreadable)?;
             managers.0.insert(identity, entry);
         }
@@ -259,13 +262,13 @@ impl Managers {
     }
 }
 
-fn decode_entry(entry: &Value) -> Option<(Identity, Entry)> {
-    let text = |name: &str| {
-        entry
-            .get(name)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
+fn decode_entry(entry: Value) -> Option<(Identity, Entry)> {
+    let Value::Object(mut entry) = entry else {
+        return None;
+    };
+    let mut text = |name: &str| match entry.remove(name) {
+        Some(Value::String(text)) => text,
+        Some(_) | None => String::new(),
     };
     let operation = match text("operation").as_str() {
         "Apply" => Operation::Apply,
@@ -276,14 +279,9 @@ fn decode_entry(entry: &Value) -> Option<(Identity, Entry)> {
     if api_version.is_empty() || text("fieldsType") != "FieldsV1" {
         return None;
     }
-    let fields = match entry.get("fieldsV1") {
-        None | Some(Value::Null) => Fields::Decoded(FieldSet::default()),
-        Some(fields) => Fields::Encoded(fields.clone()),
-    };
-    let known_version = if operation == Operation::Apply {
-        String::new()
-    } else {
-        api_version.clone()
+    let known_version = match operation {
+        Operation::Apply => String::new(),
+        Operation::Update => api_version.clone(),
     };
     let identity = Identity {
         manager: text("manager"),
@@ -291,7 +289,11 @@ fn decode_entry(entry: &Value) -> Option<(Identity, Entry)> {
         api_version: known_version,
         subresource: text("subresource"),
     };
-    let time = entry.get("time").and_then(Value::as_str).map(str::to_owned);
+    let time = Some(text("time")).filter(|time| !time.is_empty());
+    let fields = match entry.remove("fieldsV1") {
+        None | Some(Value::Null) => Fields::Decoded(FieldSet::default()),
+        Some(fields) => Fields::Encoded(fields),
+    };
     Some((
         identity,
         Entry {
