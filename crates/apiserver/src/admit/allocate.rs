@@ -69,11 +69,15 @@ pub(crate) fn free_address(range: ServiceRange, taken: &BTreeSet<Ipv4Addr>, uid:
 
 /// The node ports that other services have, by protocol.
 pub(crate) fn taken_ports(cluster: &dyn Cluster, own_uid: &str) -> BTreeSet<(String, i64)> {
-    others(cluster, own_uid)
-        .iter()
-        .flat_map(|service| list(get(service, "spec"), "ports").to_vec())
-        .filter_map(|port| Some((text(&port, "protocol").to_owned(), int(&port, "nodePort").filter(|number| *number != 0)?)))
-        .collect()
+    others(cluster, own_uid).iter().flat_map(ports_of).collect()
+}
+
+/// The node ports of one service, by protocol.
+pub(crate) fn ports_of(service: &Value) -> Vec<(String, i64)> {
+    let spec = get(service, "spec");
+    let number = |holder: &Value, field: &str| int(holder, field).filter(|number| *number != 0);
+    let own = list(spec, "ports").iter().filter_map(|port| Some((text(port, "protocol").to_owned(), number(port, "nodePort")?)));
+    own.chain(number(spec, "healthCheckNodePort").map(|number| ("TCP".to_owned(), number))).collect()
 }
 
 /// A free node port.

@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::cause::{Causes, Path};
 use super::read::{get, int};
-use super::strategy::Strategy;
+use super::strategy::{Again, Strategy};
 
-pub(crate) const RULES: Strategy = Strategy { check, check_update, ..Strategy::PLAIN };
+pub(crate) const RULES: Strategy = Strategy { check, check_update, metadata_again: Again::Everything, ..Strategy::PLAIN };
 
 fn check(revision: &Value, wrong: &mut Causes) {
     let at = Path::root("data");
@@ -15,14 +15,10 @@ fn check(revision: &Value, wrong: &mut Causes) {
         Value::Object(_) => {}
         Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => wrong.required(&at, "data must be a valid JSON object"),
     }
-    number(revision, wrong);
-}
-
-fn number(revision: &Value, wrong: &mut Causes) {
     wrong.non_negative(&Path::root("revision"), int(revision, "revision").unwrap_or(0));
 }
 
 fn check_update(old: &Value, new: &Value, wrong: &mut Causes) {
-    number(new, wrong);
+    check(new, wrong);
     wrong.immutable(&Path::root("data"), get(old, "data"), get(new, "data"));
 }

@@ -3,14 +3,24 @@
 use serde_json::{Value, json};
 
 use super::cause::{Causes, Path};
-use super::read::{dig, get, text};
+use super::read::{dig, get, map_mut, object_mut, semantically_equal, text};
 use super::strategy::{Generation, Strategy};
 use super::workload::{self, Template};
 use super::pod_warnings;
 
 pub(crate) const RULES: Strategy = Strategy {
     first_status: |_| json!({"currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0}),
+    prepare: |set, _| {
+        number_template(set, 1);
+        Ok(())
+    },
     check,
+    prepare_update: |old, new, _| {
+        let before = dig(old, &["metadata", "annotations", TEMPLATE_NUMBER]).as_str().and_then(|word| word.parse().ok()).unwrap_or(1);
+        let changed = !semantically_equal(dig(old, &["spec", "template"]), dig(new, &["spec", "template"]));
+        number_template(new, before + i64::from(changed));
+        Ok(())
+    },
     check_update: |old, new, wrong| {
         check(new, wrong);
         wrong.immutable(&Path::root("spec").field("selector"), dig(old, &["spec", "selector"]), dig(new, &["spec", "selector"]));
@@ -21,6 +31,14 @@ pub(crate) const RULES: Strategy = Strategy {
 };
 
 const TEMPLATE: Template<'static> = Template { workload: "DaemonSet", restart_policies: &["Always"] };
+
+/// The number of the template, which apps/v1 shows only as an annotation.
+const TEMPLATE_NUMBER: &str = "deprecated.daemonset.template.generation";
+
+fn number_template(set: &mut Value, number: i64) {
+    let meta = object_mut(set).entry("metadata").or_insert_with(|| json!({}));
+    map_mut(meta, "annotations").insert(TEMPLATE_NUMBER.to_owned(), number.to_string().into());
+}
 
 fn check(set: &Value, wrong: &mut Causes) {
     let (spec, at) = (get(set, "spec"), Path::root("spec"));

@@ -51,6 +51,12 @@ pub(crate) fn needs_node_ports(service: &Value) -> bool {
     }
 }
 
+/// Whether a load balancer asks the nodes which of them have endpoints.
+pub(crate) fn needs_health_port(service: &Value) -> bool {
+    let spec = get(service, "spec");
+    text(spec, "type") == "LoadBalancer" && text(spec, "externalTrafficPolicy") == "Local"
+}
+
 /// Whether the service has no address on purpose.
 pub(crate) fn is_headless(service: &Value) -> bool {
     let spec = get(service, "spec");
@@ -68,6 +74,9 @@ pub(crate) fn allocate(service: &mut Value, context: &Context<'_>) -> Result<(),
     }
     if needs_node_ports(service) {
         node_ports(service, context)?;
+    }
+    if needs_health_port(service) && int(get(service, "spec"), "healthCheckNodePort").unwrap_or(0) == 0 {
+        health_port(service, context)?;
     }
     Ok(())
 }
@@ -104,6 +113,15 @@ fn families(service: &mut Value) -> Result<(), Refusal> {
         Some(index) if !anywhere => Err(refused(&format!("spec.ipFamilies[{index}]"), &"IPv6".into(), "not configured on this cluster")),
         Some(_) | None => Ok(()),
     }
+}
+
+fn health_port(service: &mut Value, context: &Context<'_>) -> Result<(), Refusal> {
+    let uid = text(get(service, "metadata"), "uid").to_owned();
+    let mut taken = allocate::taken_ports(context.cluster, &uid);
+    taken.extend(allocate::ports_of(service));
+    let number = allocate::free_port(&taken, "TCP", &uid)?;
+    map_mut(service, "spec").insert("healthCheckNodePort".to_owned(), number.into());
+    Ok(())
 }
 
 fn refused(field: &str, value: &Value, why: &str) -> Refusal {
@@ -351,13 +369,15 @@ fn traffic(spec: &Value, at: &Path, wrong: &mut Causes) {
     } else if matches!(text(spec, "type"), "ClusterIP" | "NodePort" | "LoadBalancer") {
         wrong.required(&at.field("internalTrafficPolicy"), "");
     }
-    if int(spec, "healthCheckNodePort").unwrap_or(0) != 0 && !(text(spec, "type") == "LoadBalancer" && external == "Local") {
+    let asked = text(spec, "type") == "LoadBalancer" && external == "Local";
+    if int(spec, "healthCheckNodePort").unwrap_or(0) != 0 && !asked {
         wrong.invalid(
             &at.field("healthCheckNodePort"),
             get(spec, "healthCheckNodePort").clone(),
             "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'",
         );
     }
+    source_ranges(spec, &at.field("loadBalancerSourceRanges"), wrong);
     if has(spec, "trafficDistribution") {
         let distribution = text(spec, "trafficDistribution");
         wrong.one_of(&at.field("trafficDistribution"), distribution, &["PreferClose", "PreferSameZone", "PreferSameNode"]);
@@ -367,6 +387,16 @@ fn traffic(spec: &Value, at: &Path, wrong: &mut Causes) {
     }
     if has(spec, "allocateLoadBalancerNodePorts") && text(spec, "type") != "LoadBalancer" {
         wrong.forbidden(&at.field("allocateLoadBalancerNodePorts"), "may only be used when `type` is 'LoadBalancer'");
+    }
+}
+
+fn source_ranges(spec: &Value, at: &Path, wrong: &mut Causes) {
+    let ranges = texts(spec, "loadBalancerSourceRanges");
+    if !ranges.is_empty() && text(spec, "type") != "LoadBalancer" {
+        wrong.forbidden(at, "may only be used when `type` is 'LoadBalancer'");
+    }
+    for (index, range) in ranges.iter().enumerate() {
+        wrong.complaints(&at.index(index), range, &syntax::cidr(range.trim()));
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::cause::{Causes, Path};
 use super::read::{dig, get, int, list, map_mut, put, text, texts};
-use super::service::{allocate, drop_addresses, needs_address, needs_node_ports};
+use super::service::{allocate, drop_addresses, needs_address, needs_health_port, needs_node_ports};
 use super::{Context, Refusal, service};
 
 /// Carries over what was allocated, drops what the new type has no use for, allocates what is missing.
@@ -68,11 +68,6 @@ fn carry_node_ports(old: &Value, new: &mut Value) {
             put(port, "nodePort", (*node_port).into());
         }
     }
-}
-
-fn needs_health_port(service: &Value) -> bool {
-    let spec = get(service, "spec");
-    text(spec, "type") == "LoadBalancer" && text(spec, "externalTrafficPolicy") == "Local"
 }
 
 /// upstream: dropTypeDependentFields. Only what the author left as it was goes; a changed value is refused instead.

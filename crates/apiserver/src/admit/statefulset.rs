@@ -75,8 +75,9 @@ fn check_spec(spec: &Value, relaxed: Relaxed, wrong: &mut Causes) {
         claims(spec, &at.field("volumeClaimTemplates"), wrong);
         service_name(spec, &at.field("serviceName"), wrong);
     }
-    workload::template_is_selected(spec, &at, wrong);
-    template(spec, relaxed, &at.field("template"), wrong);
+    if workload::template_is_selected(spec, &at, wrong) {
+        template(spec, relaxed, &at.field("template"), wrong);
+    }
     workload::lasting(spec, &TEMPLATE, &at, wrong);
 }
 

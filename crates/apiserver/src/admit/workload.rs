@@ -29,28 +29,31 @@ pub(crate) fn selector(spec: &Value, workload: &str, at: &Path, wrong: &mut Caus
     }
 }
 
-/// The template's labels satisfy the selector.
-pub(crate) fn template_is_selected(spec: &Value, at: &Path, wrong: &mut Causes) {
+/// The template's labels satisfy the selector. Answers whether the template is worth looking at: beside a selector that
+/// cannot be read upstream does not look.
+pub(crate) fn template_is_selected(spec: &Value, at: &Path, wrong: &mut Causes) -> bool {
     let own = get(spec, "selector");
     if !own.is_null() && selector::is_empty(own) {
-        return;
+        return true;
     }
     if !own.is_null() && !selector::is_sound(own) {
         wrong.invalid(&at.field("selector"), own.clone(), "");
-        return;
+        return false;
     }
     let labels = metadata::labels_of(get(spec, "template"));
     if !selector::matches(own, labels) {
         let labels_at = at.field("template").field("metadata").field("labels");
         wrong.invalid(&labels_at, labels.clone(), "`selector` does not match template `labels`");
     }
+    true
 }
 
 /// The template of a workload that keeps its pods running for ever.
 pub(crate) fn template(spec: &Value, template: &Template<'_>, at: &Path, wrong: &mut Causes) {
-    template_is_selected(spec, at, wrong);
-    pod_spec::check_template(get(spec, "template"), &at.field("template"), wrong);
-    lasting(spec, template, at, wrong);
+    if template_is_selected(spec, at, wrong) {
+        pod_spec::check_template(get(spec, "template"), &at.field("template"), wrong);
+        lasting(spec, template, at, wrong);
+    }
 }
 
 /// What a pod that must last may not say.
