@@ -5,7 +5,7 @@ mod fit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -61,8 +61,8 @@ struct Ledger {
     for_room: BTreeSet<(String, Key)>,
     /// Pods that wait for a claim.
     for_claim: BTreeMap<Key, BTreeSet<Key>>,
-    /// Pods that were already given time for their claims to be bound.
-    patient: BTreeSet<String>,
+    /// By pod UID: until when its claims are given time to be bound before it is said to wait for them.
+    patient: BTreeMap<String, Instant>,
 }
 
 impl Ledger {
@@ -370,22 +370,28 @@ impl Binder {
 
     async fn wait(&self, pod: &Value, wait: Wait) -> Result<Outcome, CallError> {
         let why = match wait {
-            Wait::Claim { soon: true, .. }
-                if lock(&self.ledger).patient.insert(uid(pod).to_owned()) =>
-            {
-                return Ok(Outcome::Recheck(CLAIMS_TAKE));
-            }
-            Wait::Claim { claim, why, .. } => {
+            Wait::Claim { claim, why, soon } => {
                 tracing::debug!(pod = %Key::of(pod), %claim, "waits for a claim");
-                format!(
-                    "0/{} nodes are available: {why}. not found",
-                    self.nodes.all().len()
-                )
+                let patience = self.patience(pod);
+                if soon && !patience.is_zero() {
+                    return Ok(Outcome::Recheck(patience));
+                }
+                format!("0/{} nodes are available: {why}.", self.nodes.all().len())
             }
             Wait::Room(why) => why,
         };
         self.report(pod, &why).await?;
         Ok(Outcome::Done)
+    }
+
+    /// How long the pod's claims still have.
+    fn patience(&self, pod: &Value) -> Duration {
+        let mut ledger = lock(&self.ledger);
+        let until = ledger
+            .patient
+            .entry(uid(pod).to_owned())
+            .or_insert_with(|| Instant::now() + CLAIMS_TAKE);
+        until.saturating_duration_since(Instant::now())
     }
 
     /// Says in the pod's status and in an event why it waits; nothing when that was said before.

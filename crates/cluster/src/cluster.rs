@@ -157,63 +157,71 @@ impl Cluster {
     /// Says what stood in the way and what would help; what was started by then has ended.
     pub async fn start(options: Options) -> Result<Cluster, StartError> {
         let listener = listen(options.listen).await?;
-        let address = listener.local_addr().map_err(|source| StartError::Listen {
+        let unknown = |source| StartError::Listen {
             address: options.listen,
             source,
-        })?;
+        };
+        let address = listener.local_addr().map_err(unknown)?;
         let api = ApiServer::open(stead_apiserver::Options {
             data_dir: Some(options.data_dir.clone()),
             address: address.to_string(),
             ..stead_apiserver::Options::default()
         })?;
+        match Self::start_on(&api, listener, address, options).await {
+            Ok(cluster) => Ok(cluster),
+            Err(error) => {
+                api.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts everything else over an open API server. What was started ends when an error drops it.
+    async fn start_on(
+        api: &ApiServer,
+        listener: TcpListener,
+        address: SocketAddr,
+        options: Options,
+    ) -> Result<Cluster, StartError> {
+        let api_url = format!("https://{address}");
+        let folder = options.data_dir.join("pki");
         let pki = pki::ensure(
-            &options.data_dir.join("pki"),
+            &folder,
             &stead_apiserver::hosts(address),
             jiff::Timestamp::now(),
         )?;
-        let api_url = format!("https://{address}");
         let kubeconfig = pki.write_kubeconfig(&options.data_dir, &api_url)?;
-        let tls = pki.server_config()?;
-        let serving = Task::spawn({
-            let api = api.clone();
-            move |stop| async move { api.serve(listener, tls, stop.wait()).await }
-        });
-        let bootstrapping = bootstrap(&api, address.port());
-        let starting = start_node(&api, &options);
-        let (bootstrapped, node) = futures::join!(bootstrapping, starting);
-        let node = match (bootstrapped, node) {
-            (Ok(()), Ok(node)) => node,
-            (Err(error), node) => {
-                if let Ok(node) = node {
-                    node.shutdown().await;
-                }
-                serving.end().await;
-                return Err(error);
-            }
-            (Ok(()), Err(error)) => {
-                serving.end().await;
-                return Err(error);
-            }
-        };
-        api.set_node(node.service());
+        let serving = serve(api, listener, pki.server_config()?);
+        let bootstrapping = bootstrap(api, address.port());
+        let (bootstrapped, node) = futures::join!(bootstrapping, start_node(api, &options));
+        let node = node?;
+        let tier_sentence = node.tier_sentence().to_owned();
         let about = About {
             api_url,
-            tier_sentence: sentence(node.tier()),
+            tier_sentence,
             kubeconfig,
-            dns: None,
+            dns: node.dns(),
         };
-        let controllers =
-            Task::spawn(|stop| small_controllers(&api, pki.ca, options.workloads).run(stop.wait()));
+        let told = bootstrapped.and_then(|()| write_about(&options.data_dir, &about, node.tier()));
+        if let Err(error) = told {
+            // Unlike the rest, a node that is dropped goes on.
+            node.shutdown().await;
+            return Err(error);
+        }
+        api.set_node(node.service());
+        let small = small_controllers(api, pki.ca, options.workloads);
+        let controllers = Task::spawn(|stop| small.run(stop.wait()));
+        let client = client_of(api, "statefulset-controller");
         let sets = options
             .workloads
-            .then(|| Task::spawn(|stop| sets(client_of(&api, "statefulset-controller"), stop)));
-        write_about(&options.data_dir, &about, node.tier())?;
+            .then(|| Task::spawn(|stop| sets(client, stop)));
+        let sets = Mutex::new(sets);
         Ok(Cluster {
-            api,
+            api: api.clone(),
             node,
             about,
             data_dir: options.data_dir,
-            sets: Mutex::new(sets),
+            sets,
             controllers,
             serving,
         })
@@ -275,7 +283,7 @@ impl Cluster {
         if let Err(error) = std::fs::remove_file(about_file(&data_dir)) {
             tracing::debug!(%error, "daemon.json was not there to be removed");
         }
-        drop(api);
+        api.shutdown().await;
     }
 }
 
@@ -286,6 +294,11 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
             std::io::ErrorKind::AddrInUse => StartError::Taken { address },
             _ => StartError::Listen { address, source },
         })
+}
+
+fn serve(api: &ApiServer, listener: TcpListener, tls: Arc<rustls::ServerConfig>) -> Task {
+    let api = api.clone();
+    Task::spawn(move |stop| async move { api.serve(listener, tls, stop.wait()).await })
 }
 
 /// The in-process client of one of the cluster's own parts: its user and its user agent say which.
@@ -343,15 +356,6 @@ async fn sets(client: kube::Client, stop: StopSignal) {
     if let Err(error) = stead_controller::run(client, options, stop.wait()).await {
         tracing::error!(%error, "the StatefulSet controller ended");
     }
-}
-
-fn sentence(tier: Tier) -> String {
-    match tier {
-        Tier::Containers => "containers tier: pods are isolated, with addresses, limits and a file system of their own",
-        Tier::Rootless => "rootless tier: pods have mounts and processes of their own and share the machine's network; root would isolate them fully",
-        Tier::Processes => "processes tier: pods are plain supervised processes; this machine allows no isolation to this user",
-    }
-    .to_owned()
 }
 
 fn about_file(data_dir: &Path) -> PathBuf {

@@ -18,4 +18,4 @@ mod stop;
 pub use cluster::{About, Cluster, Options, StartError};
 pub use controllers::Controllers;
 pub use informer::Clients;
-pub use stop::{StopEvent, StopWhat};
+pub use stop::{StopEvent, StopKept, StopWhat, stop_all};

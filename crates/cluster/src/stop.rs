@@ -51,11 +51,10 @@ impl std::fmt::Display for StopEvent {
 }
 
 /// Stops a pod whose object stays: its UID and its grace.
-pub(crate) type StopKept<'a> =
-    &'a (dyn Fn(String, Duration) -> BoxFuture<'a, Result<(), String>> + Sync);
+pub type StopKept<'a> = &'a (dyn Fn(String, Duration) -> BoxFuture<'a, Result<(), String>> + Sync);
 
-/// Stops all pods and tells of each.
-pub(crate) async fn stop_all(
+/// Stops all pods of an API and tells of each. Whoever would make them again must have ended before.
+pub async fn stop_all(
     client: &kube::Client,
     stop_kept: StopKept<'_>,
     mut tell: impl FnMut(StopEvent),

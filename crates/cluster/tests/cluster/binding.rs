@@ -56,7 +56,7 @@ async fn a_pod_that_fits_nowhere_says_why_in_its_status_and_an_event() {
     .await;
     let volume =
         json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "none"}}]});
-    let missing = "0/1 nodes are available: persistentvolumeclaim \"none\" not found. not found";
+    let missing = "0/1 nodes are available: persistentvolumeclaim \"none\" not found.";
     check(&town, "claimless", volume, missing).await;
 }
 

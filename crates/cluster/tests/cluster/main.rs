@@ -7,4 +7,6 @@ mod many;
 mod namespaces;
 mod services;
 mod sets;
+mod stopping;
 mod town;
+mod whole;

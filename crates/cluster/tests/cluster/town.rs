@@ -16,7 +16,7 @@ use stead_controller::resource::{
 use tokio::sync::watch;
 
 /// Longest wait for anything; only a failing test waits that long.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A whole cluster, but for containers.
 pub(crate) struct Town {
@@ -26,8 +26,12 @@ pub(crate) struct Town {
     /// Names of pods that the kubelet does not stop.
     stuck: Arc<Mutex<BTreeSet<String>>>,
     kubelet: Queue<Key>,
+    api: ApiServer,
+    sets: Option<(watch::Sender<bool>, Running)>,
     _stop: watch::Sender<bool>,
 }
+
+type Running = tokio::task::JoinHandle<Result<(), stead_controller::Error>>;
 
 pub(crate) type Objects = BTreeMap<Key, Value>;
 
@@ -53,11 +57,13 @@ impl Town {
             async move { drop(stopped.wait_for(|stop| *stop).await) }
         };
         api.ensure_namespaces().await;
-        let town = Town {
+        let mut town = Town {
             client: client.clone(),
             sick: Arc::default(),
             stuck: Arc::default(),
             kubelet: Queue::new(),
+            api: api.clone(),
+            sets: None,
             _stop: stop,
         };
         town.create(&node(pods)).await;
@@ -69,12 +75,7 @@ impl Town {
             workloads: true,
         };
         tokio::spawn(controllers.run(until_stop()));
-        let sets = client_of(&api, "statefulset-controller");
-        tokio::spawn(stead_controller::run(
-            sets,
-            stead_controller::Options::default(),
-            until_stop(),
-        ));
+        town.start_sets();
         town.start_kubelet(until_stop(), until_stop());
         tokio::spawn(node_volumes(client_of(&api, "kubelet"), until_stop()));
         // Without it the API takes no pods.
@@ -83,6 +84,26 @@ impl Town {
         })
         .await;
         town
+    }
+
+    /// Starts the StatefulSet controller, another one if one ran before.
+    pub(crate) fn start_sets(&mut self) {
+        let (stop, mut stopped) = watch::channel(false);
+        let until = async move { drop(stopped.wait_for(|stop| *stop).await) };
+        let client = client_of(&self.api, "statefulset-controller");
+        let running = tokio::spawn(stead_controller::run(
+            client,
+            stead_controller::Options::default(),
+            until,
+        ));
+        self.sets = Some((stop, running));
+    }
+
+    /// Ends the StatefulSet controller; what it has under way is finished.
+    pub(crate) async fn stop_sets(&mut self) {
+        let (stop, running) = self.sets.take().expect("it runs");
+        stop.send_replace(true);
+        running.await.expect("no panic").expect("no error");
     }
 
     fn start_kubelet(
@@ -205,36 +226,7 @@ impl Town {
         resource: &Resource,
         wanted: impl Fn(&Objects) -> bool,
     ) -> Objects {
-        let (sender, mut receiver) = watch::channel((Objects::new(), false));
-        let sink = move |delta: Delta| {
-            sender.send_modify(|(objects, listed)| {
-                *listed |= matches!(delta, Delta::Reset(_));
-                apply(objects, delta);
-            });
-        };
-        let waiting = async move {
-            let found = receiver
-                .wait_for(|(objects, listed)| *listed && wanted(objects))
-                .await;
-            found.map(|found| found.0.clone()).ok()
-        };
-        let following = reflect(
-            self.client.clone(),
-            resource.clone(),
-            Part::default(),
-            sink,
-            std::future::pending(),
-        );
-        let found = tokio::time::timeout(PATIENCE, async {
-            tokio::select! { found = waiting => found, () = following => None }
-        });
-        match found.await {
-            Ok(Some(found)) => found,
-            Ok(None) | Err(_) => panic!(
-                "in vain waited until {what}; there is {}",
-                self.picture(resource).await
-            ),
-        }
+        until(&self.client, what, resource, wanted).await
     }
 
     /// Waits until one object is as wanted; gives it.
@@ -343,15 +335,54 @@ impl Town {
             .expect("the watch lives");
         Recording { steps }
     }
+}
 
-    async fn picture(&self, resource: &Resource) -> String {
-        match call(&self.client, Request::list(resource, None)).await {
-            Ok(all) => list(&all, "/items")
-                .iter()
-                .map(|own| format!("\n  {own}"))
-                .collect(),
-            Err(error) => error.to_string(),
-        }
+/// Waits until the objects of a kind are as wanted; gives them.
+pub(crate) async fn until(
+    client: &kube::Client,
+    what: &str,
+    resource: &Resource,
+    wanted: impl Fn(&Objects) -> bool,
+) -> Objects {
+    let (sender, mut receiver) = watch::channel((Objects::new(), false));
+    let sink = move |delta: Delta| {
+        sender.send_modify(|(objects, listed)| {
+            *listed |= matches!(delta, Delta::Reset(_));
+            apply(objects, delta);
+        });
+    };
+    let waiting = async move {
+        let found = receiver
+            .wait_for(|(objects, listed)| *listed && wanted(objects))
+            .await;
+        found.map(|found| found.0.clone()).ok()
+    };
+    let following = reflect(
+        client.clone(),
+        resource.clone(),
+        Part::default(),
+        sink,
+        std::future::pending(),
+    );
+    let found = tokio::time::timeout(PATIENCE, async {
+        tokio::select! { found = waiting => found, () = following => None }
+    });
+    match found.await {
+        Ok(Some(found)) => found,
+        Ok(None) | Err(_) => panic!(
+            "in vain waited until {what}; there is {}",
+            picture(client, resource).await
+        ),
+    }
+}
+
+async fn picture(client: &kube::Client, resource: &Resource) -> String {
+    match call(client, Request::list(resource, None)).await {
+        Ok(all) => list(&all, "/items")
+            .iter()
+            .map(|own| format!("\n  {own}"))
+            .collect(),
+        Err(error) => error.to_string(),
     }
 }
 
