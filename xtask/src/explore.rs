@@ -19,8 +19,16 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let failed = if chosen.mutants { mutants(&chosen) } else { worlds(&chosen) };
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let failed = if chosen.mutants {
+        mutants(&chosen)
+    } else {
+        worlds(&chosen)
+    };
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 #[derive(Default)]
@@ -39,26 +47,44 @@ impl Chosen {
                 "--large" => chosen.large = true,
                 "--mutants" => chosen.mutants = true,
                 "--worlds" => {
-                    let names = args.next().ok_or("--worlds needs names, divided by commas")?;
+                    let names = args
+                        .next()
+                        .ok_or("--worlds needs names, divided by commas")?;
                     chosen.names = Some(names.split(',').map(str::to_owned).collect());
                 }
-                other => return Err(format!("there is no option {other:?}; there are --worlds NAMES, --large and --mutants")),
+                other => {
+                    return Err(format!(
+                        "there is no option {other:?}; there are --worlds NAMES, --large and --mutants"
+                    ));
+                }
             }
         }
         Ok(chosen)
     }
 
     fn takes(&self, name: &str) -> bool {
-        self.names.as_ref().is_none_or(|names| names.iter().any(|wanted| wanted == name))
+        self.names
+            .as_ref()
+            .is_none_or(|names| names.iter().any(|wanted| wanted == name))
     }
 }
 
 /// Explores the worlds and prints the matrix; answers how many failed.
 fn worlds(chosen: &Chosen) -> usize {
-    let all = if chosen.large { stead_sim::large() } else { stead_sim::matrix() };
-    let wanted: Vec<World> = all.into_iter().filter(|world| chosen.takes(world.name)).collect();
+    let all = if chosen.large {
+        stead_sim::large()
+    } else {
+        stead_sim::matrix()
+    };
+    let wanted: Vec<World> = all
+        .into_iter()
+        .filter(|world| chosen.takes(world.name))
+        .collect();
     let begun = Instant::now();
-    println!("{:26} {:>10} {:>11} {:>6} {:>8} {:>8}  comes to rest", "world", "states", "edges", "depth", "views", "seconds");
+    println!(
+        "{:26} {:>10} {:>11} {:>6} {:>8} {:>8}  comes to rest",
+        "world", "states", "edges", "depth", "views", "seconds"
+    );
     let reports = side_by_side(&wanted, |world| {
         let report = stead_sim::explore(world, &stead_sim::SHIPPED);
         print_row(&report);
@@ -66,12 +92,23 @@ fn worlds(chosen: &Chosen) -> usize {
     });
     let sum = |of: fn(&Report) -> usize| reports.iter().map(of).sum::<usize>();
     let seconds = begun.elapsed().as_secs_f64();
-    println!("{:26} {:>10} {:>11} {:>6} {:>8} {:>8.1}", "all", sum(|it| it.states), sum(|it| it.edges), "", sum(|it| it.views), seconds);
+    println!(
+        "{:26} {:>10} {:>11} {:>6} {:>8} {:>8.1}",
+        "all",
+        sum(|it| it.states),
+        sum(|it| it.edges),
+        "",
+        sum(|it| it.views),
+        seconds
+    );
     print_rests(&reports);
     for report in &reports {
         print_failure(report);
     }
-    let failed = reports.iter().filter(|report| report.failure.is_some()).count();
+    let failed = reports
+        .iter()
+        .filter(|report| report.failure.is_some())
+        .count();
     println!("{} passed, {failed} failed", reports.len() - failed);
     failed
 }
@@ -93,23 +130,53 @@ fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) ->
             });
         }
     });
-    done.into_inner().map(|done| done.into_values().collect()).unwrap_or_default()
+    done.into_inner()
+        .map(|done| done.into_values().collect())
+        .unwrap_or_default()
 }
 
 fn print_row(report: &Report) {
-    let Report { name, states, edges, depth, views, rests, took, failure } = report;
-    let rests: Vec<String> = rests.iter().map(|(rest, count)| format!("{count} {rest}")).collect();
-    let verdict = if failure.is_some() { "FAILS".to_owned() } else { rests.join(", ") };
-    println!("{name:26} {states:>10} {edges:>11} {depth:>6} {views:>8} {:>8.1}  {verdict}", took.as_secs_f64());
+    let Report {
+        name,
+        states,
+        edges,
+        depth,
+        views,
+        rests,
+        took,
+        failure,
+    } = report;
+    let rests: Vec<String> = rests
+        .iter()
+        .map(|(rest, count)| format!("{count} {rest}"))
+        .collect();
+    let verdict = if failure.is_some() {
+        "FAILS".to_owned()
+    } else {
+        rests.join(", ")
+    };
+    println!(
+        "{name:26} {states:>10} {edges:>11} {depth:>6} {views:>8} {:>8.1}  {verdict}",
+        took.as_secs_f64()
+    );
 }
 
 /// The closed list of ways to rest that were met.
 fn print_rests(reports: &[Report]) {
     println!("\nways to rest once the faults have stopped (none but these was met):");
-    for rest in stead_sim::rest::RESTS.iter().chain([&stead_sim::rest::GONE]) {
-        let states: usize = reports.iter().filter_map(|report| report.rests.get(rest.name)).sum();
+    for rest in stead_sim::rest::RESTS
+        .iter()
+        .chain([&stead_sim::rest::GONE])
+    {
+        let states: usize = reports
+            .iter()
+            .filter_map(|report| report.rests.get(rest.name))
+            .sum();
         if states > 0 {
-            println!("  {:24} {states:>8} states: {} [{}]", rest.name, rest.sentence, rest.source);
+            println!(
+                "  {:24} {states:>8} states: {} [{}]",
+                rest.name, rest.sentence, rest.source
+            );
         }
     }
     println!();
@@ -117,7 +184,10 @@ fn print_rests(reports: &[Report]) {
 
 fn print_failure(report: &Report) {
     if let Some(failure) = &report.failure {
-        println!("world {}: it does not hold that {}: {}", report.name, failure.violation.rule, failure.violation.what);
+        println!(
+            "world {}: it does not hold that {}: {}",
+            report.name, failure.violation.rule, failure.violation.what
+        );
         for line in &failure.trace {
             println!("{line}");
         }
@@ -127,7 +197,10 @@ fn print_failure(report: &Report) {
 
 /// Lets every broken rule loose and prints how it was caught; answers how many were not.
 fn mutants(chosen: &Chosen) -> usize {
-    let all: Vec<&Mutant> = stead_sim::MUTANTS.iter().filter(|mutant| chosen.takes(mutant.name)).collect();
+    let all: Vec<&Mutant> = stead_sim::MUTANTS
+        .iter()
+        .filter(|mutant| chosen.takes(mutant.name))
+        .collect();
     let reports = side_by_side(&all, |mutant| stead_sim::hunt(mutant));
     let mut failed = 0;
     for (mutant, hunt) in all.iter().zip(&reports) {
@@ -140,7 +213,10 @@ fn mutants(chosen: &Chosen) -> usize {
         failed += usize::from(!hunt.caught);
     }
     let through_fault = all.iter().filter(|mutant| mutant.through_fault).count();
-    println!("{} broken rules, {through_fault} of them visible only through a fault", all.len());
+    println!(
+        "{} broken rules, {through_fault} of them visible only through a fault",
+        all.len()
+    );
     println!("{} passed, {failed} failed", all.len() - failed);
     failed
 }

@@ -8,7 +8,9 @@ use stead_statefulset::{self as statefulset, Step, check as shipped};
 use crate::api::{self, Refusal};
 use crate::check::{self, RULES, Violation, letter};
 use crate::mutant::Mutant;
-use crate::object::{Claims, Deleting, Id, KINDS, Kind, Life, ORDINALS, Owner, Pods, Revisions, Set, Status};
+use crate::object::{
+    Claims, Deleting, Id, KINDS, Kind, Life, ORDINALS, Owner, Pods, Revisions, Set, Status,
+};
 use crate::op::{Entry, Op, Part, Todo};
 use crate::state::{Controller, State};
 use crate::view::{Facts, View};
@@ -18,13 +20,24 @@ use crate::world::{Budget, Propagation, World};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// A round begins: the controller looks at its caches and decides.
-    Decide { who: usize },
+    Decide {
+        who: usize,
+    },
     /// A call of the round's plan.
-    Send { who: usize, op: Op, reply: Reply },
+    Send {
+        who: usize,
+        op: Op,
+        reply: Reply,
+    },
     /// After a failure, what is left of the wave is not sent.
-    Leave { who: usize },
+    Leave {
+        who: usize,
+    },
     /// A watch tells its next event.
-    Deliver { who: usize, kind: Kind },
+    Deliver {
+        who: usize,
+        kind: Kind,
+    },
     /// The controller stops and starts again.
     Crash,
     /// The controller loses its lease without knowing; another takes over.
@@ -32,39 +45,83 @@ pub(crate) enum Action {
     /// The one without a lease learns of it and stops.
     StepDown,
     /// A node takes the pod.
-    Binds { ordinal: usize },
+    Binds {
+        ordinal: usize,
+    },
     /// The pod runs, but will never be ready.
-    RunsInVain { ordinal: usize },
-    BecomesReady { ordinal: usize },
+    RunsInVain {
+        ordinal: usize,
+    },
+    BecomesReady {
+        ordinal: usize,
+    },
     /// `minReadySeconds` pass.
-    Ages { ordinal: usize },
-    Fails { ordinal: usize },
-    BecomesUnready { ordinal: usize },
+    Ages {
+        ordinal: usize,
+    },
+    Fails {
+        ordinal: usize,
+    },
+    BecomesUnready {
+        ordinal: usize,
+    },
     /// The node has stopped a pod.
-    Stops { ordinal: usize },
+    Stops {
+        ordinal: usize,
+    },
     /// The user sets another template.
-    Template { to: u8 },
-    Scale { to: u8 },
-    Start { to: u8 },
-    DeleteSet { how: Propagation },
+    Template {
+        to: u8,
+    },
+    Scale {
+        to: u8,
+    },
+    Start {
+        to: u8,
+    },
+    DeleteSet {
+        how: Propagation,
+    },
     Recreate,
-    DeletePod { ordinal: usize },
-    DeleteClaim { ordinal: usize },
+    DeletePod {
+        ordinal: usize,
+    },
+    DeleteClaim {
+        ordinal: usize,
+    },
     /// Somebody takes a pod's name label away.
-    Tamper { ordinal: usize },
+    Tamper {
+        ordinal: usize,
+    },
     /// Somebody else writes the set.
     TouchSet,
     /// Somebody else writes a claim.
-    TouchClaim { ordinal: usize },
-    CollectPod { ordinal: usize },
-    CollectClaim { ordinal: usize },
-    CollectRevision { template: usize },
+    TouchClaim {
+        ordinal: usize,
+    },
+    CollectPod {
+        ordinal: usize,
+    },
+    CollectClaim {
+        ordinal: usize,
+    },
+    CollectRevision {
+        template: usize,
+    },
     /// The collector lets dependents go.
-    LetPodGo { ordinal: usize },
-    LetClaimGo { ordinal: usize },
-    LetRevisionGo { template: usize },
+    LetPodGo {
+        ordinal: usize,
+    },
+    LetClaimGo {
+        ordinal: usize,
+    },
+    LetRevisionGo {
+        template: usize,
+    },
     /// A claim whose last pod is gone goes too.
-    ClaimGoes { ordinal: usize },
+    ClaimGoes {
+        ordinal: usize,
+    },
     /// The set goes after its dependents.
     SetGoes,
 }
@@ -84,16 +141,42 @@ impl Action {
     /// It happens no more once the faults have stopped and the user rests.
     pub(crate) fn is_fault(self) -> bool {
         match self {
-            Action::Decide { .. } | Action::Leave { .. } | Action::Deliver { .. } | Action::StepDown => false,
-            Action::Send { reply: Reply::Accepted | Reply::Rejected(_), .. } => false,
-            Action::Send { reply: Reply::Lost | Reply::Refused, .. } => true,
-            Action::Binds { .. } | Action::RunsInVain { .. } | Action::BecomesReady { .. } | Action::Ages { .. } | Action::Stops { .. } => false,
-            Action::CollectPod { .. } | Action::CollectClaim { .. } | Action::CollectRevision { .. } => false,
-            Action::LetPodGo { .. } | Action::LetClaimGo { .. } | Action::LetRevisionGo { .. } => false,
+            Action::Decide { .. }
+            | Action::Leave { .. }
+            | Action::Deliver { .. }
+            | Action::StepDown => false,
+            Action::Send {
+                reply: Reply::Accepted | Reply::Rejected(_),
+                ..
+            } => false,
+            Action::Send {
+                reply: Reply::Lost | Reply::Refused,
+                ..
+            } => true,
+            Action::Binds { .. }
+            | Action::RunsInVain { .. }
+            | Action::BecomesReady { .. }
+            | Action::Ages { .. }
+            | Action::Stops { .. } => false,
+            Action::CollectPod { .. }
+            | Action::CollectClaim { .. }
+            | Action::CollectRevision { .. } => false,
+            Action::LetPodGo { .. } | Action::LetClaimGo { .. } | Action::LetRevisionGo { .. } => {
+                false
+            }
             Action::ClaimGoes { .. } | Action::SetGoes => false,
-            Action::Crash | Action::Failover | Action::Fails { .. } | Action::BecomesUnready { .. } => true,
-            Action::Template { .. } | Action::Scale { .. } | Action::Start { .. } | Action::DeleteSet { .. } => true,
-            Action::Recreate | Action::DeletePod { .. } | Action::DeleteClaim { .. } | Action::Tamper { .. } => true,
+            Action::Crash
+            | Action::Failover
+            | Action::Fails { .. }
+            | Action::BecomesUnready { .. } => true,
+            Action::Template { .. }
+            | Action::Scale { .. }
+            | Action::Start { .. }
+            | Action::DeleteSet { .. } => true,
+            Action::Recreate
+            | Action::DeletePod { .. }
+            | Action::DeleteClaim { .. }
+            | Action::Tamper { .. } => true,
             Action::TouchSet | Action::TouchClaim { .. } => true,
         }
     }
@@ -127,7 +210,12 @@ pub(crate) struct Next {
 
 impl<'a> Stage<'a> {
     pub(crate) fn new(world: &'a World, mutant: &'a Mutant) -> Stage<'a> {
-        Stage { world, mutant, facts: Facts::new(world.settings), verdicts: HashMap::new() }
+        Stage {
+            world,
+            mutant,
+            facts: Facts::new(world.settings),
+            verdicts: HashMap::new(),
+        }
     }
 
     /// Views decided so far.
@@ -138,7 +226,10 @@ impl<'a> Stage<'a> {
     /// What a controller sees now; nothing where its cache shows no set.
     pub(crate) fn view(&self, state: &State, it: &Controller) -> Option<View> {
         let set = state.sets.then(it.place[0])?;
-        let behind = KINDS.into_iter().find(|kind| it.wrote[kind.index()] > it.place[kind.index()] && !self.mutant.shell.forgets_writes.contains(kind));
+        let behind = KINDS.into_iter().find(|kind| {
+            it.wrote[kind.index()] > it.place[kind.index()]
+                && !self.mutant.shell.forgets_writes.contains(kind)
+        });
         Some(View {
             settings: self.world.settings,
             // A decision reads no version of the set; its status step gets it below.
@@ -161,10 +252,16 @@ impl<'a> Stage<'a> {
 
     fn decide(&mut self, view: &View) -> Verdict {
         let (decision, entries, broken_shipped) = self.ask(view);
-        let mut reasons: Vec<&'static str> = decision.blocked.iter().map(statefulset::Blocker::reason).collect();
+        let mut reasons: Vec<&'static str> = decision
+            .blocked
+            .iter()
+            .map(statefulset::Blocker::reason)
+            .collect();
         reasons.dedup();
         Verdict {
-            broken: broken_shipped.or_else(|| broken_rule(view, &entries)).or_else(|| silent(view, &entries, &reasons)),
+            broken: broken_shipped
+                .or_else(|| broken_rule(view, &entries))
+                .or_else(|| silent(view, &entries, &reasons)),
             entries,
             again: decision.needs_retry(),
             timer: decision.recheck_at.is_some() && !self.mutant.shell.no_timer,
@@ -180,19 +277,29 @@ impl<'a> Stage<'a> {
         let decision = statefulset::decide(&seen);
         let mut entries = self.facts.plan(&seen_as, &decision);
         (self.mutant.plan)(view, &mut entries);
-        let shipped = shipped::all(&seen, &decision).first().map(|violation| Violation {
-            rule: check::SHIPPED,
-            what: format!("{}: {}", violation.rule, violation.what),
-        });
+        let shipped = shipped::all(&seen, &decision)
+            .first()
+            .map(|violation| Violation {
+                rule: check::SHIPPED,
+                what: format!("{}: {}", violation.rule, violation.what),
+            });
         let broken = shipped.or_else(|| self.wrong_template(&decision));
         (decision, entries, broken)
     }
 
     fn wrong_template(&self, decision: &statefulset::Decision) -> Option<Violation> {
         decision.plan.steps().find_map(|step| match step {
-            Step::CreatePod { pod, revision, template, .. } => {
+            Step::CreatePod {
+                pod,
+                revision,
+                template,
+                ..
+            } => {
                 let right = self.facts.is_template_of(template.value(), revision);
-                (!right).then(|| Violation { rule: check::TEMPLATE, what: format!("{pod} at {revision}") })
+                (!right).then(|| Violation {
+                    rule: check::TEMPLATE,
+                    what: format!("{pod} at {revision}"),
+                })
             }
             _ => None,
         })
@@ -201,8 +308,14 @@ impl<'a> Stage<'a> {
     /// What is decided in this view, as a scenario tells it.
     pub(crate) fn lines(&mut self, view: &View) -> Vec<String> {
         let (decision, _, _) = self.ask(view);
-        let steps = decision.plan.steps().map(|step| self.facts.readable(&step.to_string()));
-        let blocked = decision.blocked.iter().map(|blocker| self.facts.readable(&format!("blocked {blocker}")));
+        let steps = decision
+            .plan
+            .steps()
+            .map(|step| self.facts.readable(&step.to_string()));
+        let blocked = decision
+            .blocked
+            .iter()
+            .map(|blocker| self.facts.readable(&format!("blocked {blocker}")));
         steps.chain(blocked).collect()
     }
 
@@ -230,7 +343,9 @@ impl<'a> Stage<'a> {
     }
 
     fn controller(&mut self, state: &State, who: usize, each: &mut impl FnMut(Next)) {
-        let Some(it) = state.controllers[who] else { return };
+        let Some(it) = state.controllers[who] else {
+            return;
+        };
         for kind in KINDS {
             if it.place[kind.index()] < state.newest(kind) {
                 let mut next = *state;
@@ -251,22 +366,43 @@ impl<'a> Stage<'a> {
             let mut next = *state;
             let mut left = it;
             let first = it.todo.all()[0];
-            left.todo.retain(|entry| (entry.part, entry.wave) != (first.part, first.wave));
+            left.todo
+                .retain(|entry| (entry.part, entry.wave) != (first.part, first.wave));
             next.controllers[who] = Some(left);
             self.end_if_done(&mut next, who);
             self.emit(Action::Leave { who }, next, None, each);
         }
     }
 
-    fn emit(&self, action: Action, mut state: State, broken: Option<Violation>, each: &mut impl FnMut(Next)) {
+    fn emit(
+        &self,
+        action: Action,
+        mut state: State,
+        broken: Option<Violation>,
+        each: &mut impl FnMut(Next),
+    ) {
         if self.mutant.shell.sleeps_after_restart && action == Action::Crash {
-            state.controllers.iter_mut().flatten().for_each(|it| it.queued = false);
+            state
+                .controllers
+                .iter_mut()
+                .flatten()
+                .for_each(|it| it.queued = false);
         }
         state.canonicalise();
-        each(Next { action, state, broken });
+        each(Next {
+            action,
+            state,
+            broken,
+        });
     }
 
-    fn begin(&mut self, state: &State, who: usize, mut it: Controller, each: &mut impl FnMut(Next)) {
+    fn begin(
+        &mut self,
+        state: &State,
+        who: usize,
+        mut it: Controller,
+        each: &mut impl FnMut(Next),
+    ) {
         it.queued = false;
         it.timer = false;
         let mut broken = None;
@@ -292,7 +428,11 @@ impl<'a> Stage<'a> {
     fn end_if_done(&self, state: &mut State, who: usize) {
         if let Some(it) = &mut state.controllers[who] {
             // What is left after a failure is the rest of its wave, then the closing.
-            it.failed &= it.todo.all().first().is_some_and(|first| first.part != Part::Closing);
+            it.failed &= it
+                .todo
+                .all()
+                .first()
+                .is_some_and(|first| first.part != Part::Closing);
             if it.todo.is_empty() {
                 it.queued |= it.again && !self.mutant.shell.gives_up;
                 // A round that is repeated sets no timer.
@@ -303,57 +443,132 @@ impl<'a> Stage<'a> {
         }
     }
 
-    fn send(&mut self, state: &State, who: usize, it: Controller, at: usize, each: &mut impl FnMut(Next)) {
+    fn send(
+        &mut self,
+        state: &State,
+        who: usize,
+        it: Controller,
+        at: usize,
+        each: &mut impl FnMut(Next),
+    ) {
         let mut sent = it;
         let entry = sent.todo.take(at);
         let mut base = *state;
         base.controllers[who] = Some(sent);
         let op = entry.op;
         let mut next = base;
-        let result = api::carry_out(&mut next, self.world, it.set, op, self.mutant.shell.careless);
+        let result = api::carry_out(
+            &mut next,
+            self.world,
+            it.set,
+            op,
+            self.mutant.shell.careless,
+        );
         let gone_already = matches!(op, Op::DeletePod { .. } | Op::DeleteRevision { .. });
         match result {
             Ok(done) => {
                 let mut lost = next;
                 note(&mut next, who, done.wrote);
                 self.close(&mut next, who, None);
-                let strayed = done.strayed.then(|| Violation { rule: check::STRAYED, what: Call(&op).to_string() });
+                let strayed = done.strayed.then(|| Violation {
+                    rule: check::STRAYED,
+                    what: Call(&op).to_string(),
+                });
                 let strayed = strayed.or_else(|| self.unfounded(state, op));
-                self.emit(Action::Send { who, op, reply: Reply::Accepted }, next, strayed.clone(), each);
+                self.emit(
+                    Action::Send {
+                        who,
+                        op,
+                        reply: Reply::Accepted,
+                    },
+                    next,
+                    strayed.clone(),
+                    each,
+                );
                 if lost.spend(Budget::LostReply) {
                     self.close(&mut lost, who, Some(entry));
-                    self.emit(Action::Send { who, op, reply: Reply::Lost }, lost, strayed, each);
+                    self.emit(
+                        Action::Send {
+                            who,
+                            op,
+                            reply: Reply::Lost,
+                        },
+                        lost,
+                        strayed,
+                        each,
+                    );
                 }
             }
             Err(Refusal::NotFound) if gone_already => {
                 self.close(&mut next, who, None);
-                self.emit(Action::Send { who, op, reply: Reply::Accepted }, next, None, each);
+                self.emit(
+                    Action::Send {
+                        who,
+                        op,
+                        reply: Reply::Accepted,
+                    },
+                    next,
+                    None,
+                    each,
+                );
             }
             Err(refusal) => {
-                let broken = self.needless(state, who, refusal).then(|| Violation { rule: check::CONFLICTING, what: Call(&op).to_string() });
+                let broken = self.needless(state, who, refusal).then(|| Violation {
+                    rule: check::CONFLICTING,
+                    what: Call(&op).to_string(),
+                });
                 self.close(&mut next, who, Some(entry));
-                self.emit(Action::Send { who, op, reply: Reply::Rejected(refusal) }, next, broken, each);
+                self.emit(
+                    Action::Send {
+                        who,
+                        op,
+                        reply: Reply::Rejected(refusal),
+                    },
+                    next,
+                    broken,
+                    each,
+                );
             }
         }
         let mut refused = base;
         if refused.spend(Budget::Refusal) {
             self.close(&mut refused, who, Some(entry));
-            self.emit(Action::Send { who, op, reply: Reply::Refused }, refused, None, each);
+            self.emit(
+                Action::Send {
+                    who,
+                    op,
+                    reply: Reply::Refused,
+                },
+                refused,
+                None,
+                each,
+            );
         }
     }
 
     /// A pod that was made without what it stands on, in a world where nobody takes that away.
     fn unfounded(&self, state: &State, op: Op) -> Option<Violation> {
-        let Op::CreatePod { ordinal, revision } = op else { return None };
+        let Op::CreatePod { ordinal, revision } = op else {
+            return None;
+        };
         let (world, what) = (self.world, || format!("web-{ordinal}"));
         let settings = world.settings;
-        let claims_stay = settings.claims && !settings.delete_with_pod && !settings.delete_with_set && world.claim_deletes == 0;
+        let claims_stay = settings.claims
+            && !settings.delete_with_pod
+            && !settings.delete_with_set
+            && world.claim_deletes == 0;
         if claims_stay && state.claims.now()[usize::from(ordinal)].is_none() {
-            return Some(Violation { rule: check::UNCLAIMED, what: what() });
+            return Some(Violation {
+                rule: check::UNCLAIMED,
+                what: what(),
+            });
         }
         let revisions_stay = world.failovers == 0 && world.delete.is_none();
         if revisions_stay && state.revisions.now()[usize::from(revision)].is_none() {
-            return Some(Violation { rule: check::UNRECORDED, what: what() });
+            return Some(Violation {
+                rule: check::UNRECORDED,
+                what: what(),
+            });
         }
         None
     }
@@ -361,8 +576,15 @@ impl<'a> Stage<'a> {
     /// A refused create that a controller without any trouble should have known of.
     fn needless(&self, state: &State, who: usize, refusal: Refusal) -> bool {
         let begun = self.world.budgets();
-        let troubles = [Budget::Crash, Budget::LostReply, Budget::Failover, Budget::Recreate];
-        let untroubled = troubles.iter().all(|budget| state.left(*budget) == begun[budget.index()]);
+        let troubles = [
+            Budget::Crash,
+            Budget::LostReply,
+            Budget::Failover,
+            Budget::Recreate,
+        ];
+        let untroubled = troubles
+            .iter()
+            .all(|budget| state.left(*budget) == begun[budget.index()]);
         refusal == Refusal::AlreadyExists && untroubled && who == 0
     }
 
@@ -376,9 +598,14 @@ impl<'a> Stage<'a> {
                     let shell = self.mutant.shell;
                     let ends_round = entry.part == Part::Prologue;
                     it.todo.retain(|other| {
-                        let in_wave = is_same_wave(other, &entry) && (other.lane != entry.lane || shell.ploughs_on);
+                        let in_wave = is_same_wave(other, &entry)
+                            && (other.lane != entry.lane || shell.ploughs_on);
                         let closes = other.part == Part::Closing && !ends_round;
-                        let anyway = if ends_round { shell.skips_prologue } else { shell.skips_stages };
+                        let anyway = if ends_round {
+                            shell.skips_prologue
+                        } else {
+                            shell.skips_stages
+                        };
                         in_wave || closes || (anyway && !is_same_wave(other, &entry))
                     });
                     it.failed = true;
@@ -391,7 +618,13 @@ impl<'a> Stage<'a> {
 
 /// What a controller that is deaf while a round is under way makes of the events of that time.
 fn forget_wakes(before: &State, next: &mut Next) {
-    let failed = !matches!(next.action, Action::Send { reply: Reply::Accepted, .. });
+    let failed = !matches!(
+        next.action,
+        Action::Send {
+            reply: Reply::Accepted,
+            ..
+        }
+    );
     for (before, after) in before.controllers.iter().zip(&mut next.state.controllers) {
         if let (Some(before), Some(after)) = (before, after)
             && !before.todo.is_empty()
@@ -409,7 +642,9 @@ fn is_same_wave(a: &Entry, b: &Entry) -> bool {
 
 /// The reply's resourceVersion is what the caches must show before the next round.
 fn note(state: &mut State, who: usize, wrote: Option<(Kind, u8)>) {
-    let (Some(it), Some((kind, place))) = (&mut state.controllers[who], wrote) else { return };
+    let (Some(it), Some((kind, place))) = (&mut state.controllers[who], wrote) else {
+        return;
+    };
     let at = kind.index();
     if place > it.place[at] {
         it.wrote[at] = it.wrote[at].max(place);
@@ -417,20 +652,34 @@ fn note(state: &mut State, who: usize, wrote: Option<(Kind, u8)>) {
 }
 
 fn broken_rule(view: &View, entries: &[Entry]) -> Option<Violation> {
-    RULES.iter().find_map(|rule| (rule.broken)(view, entries).map(|what| Violation { rule: rule.sentence, what }))
+    RULES.iter().find_map(|rule| {
+        (rule.broken)(view, entries).map(|what| Violation {
+            rule: rule.sentence,
+            what,
+        })
+    })
 }
 
 fn silent(view: &View, entries: &[Entry], reasons: &[&str]) -> Option<Violation> {
     let says_nothing = check::is_idle(entries) && entries.is_empty() && reasons.is_empty();
-    (says_nothing && !check::is_done(view)).then(|| Violation { rule: check::SILENT, what: "neither a step nor a blocker".to_owned() })
+    (says_nothing && !check::is_done(view)).then(|| Violation {
+        rule: check::SILENT,
+        what: "neither a step nor a blocker".to_owned(),
+    })
 }
 
 type Each<'a> = dyn FnMut(Action, State, Option<Violation>) + 'a;
 
 /// What goes wrong with controllers.
 fn troubles(state: &State, each: &mut Each<'_>) {
-    let Some(it) = state.controllers[0] else { return };
-    let fresh = Controller { place: it.place, queued: true, ..Controller::default() };
+    let Some(it) = state.controllers[0] else {
+        return;
+    };
+    let fresh = Controller {
+        place: it.place,
+        queued: true,
+        ..Controller::default()
+    };
     let has_something_to_lose = !it.todo.is_empty() || it.wrote != [0; 4] || it.timer;
     let mut crashed = *state;
     if has_something_to_lose && crashed.spend(Budget::Crash) {
@@ -470,24 +719,49 @@ fn with_life(world: &World, state: &State, ordinal: usize, life: Life) -> State 
 }
 
 fn kubelet(world: &World, state: &State, ordinal: usize, each: &mut Each<'_>) {
-    let Some(pod) = state.pods.now()[ordinal] else { return };
-    let mut failing = with_life_if(world, state, ordinal, Life::Failed, pod.life != Life::Failed);
+    let Some(pod) = state.pods.now()[ordinal] else {
+        return;
+    };
+    let mut failing = with_life_if(
+        world,
+        state,
+        ordinal,
+        Life::Failed,
+        pod.life != Life::Failed,
+    );
     if let Some(next) = &mut failing
         && next.spend(Budget::Fail)
     {
         each(Action::Fails { ordinal }, *next, None);
     }
     if pod.terminating {
-        each(Action::Stops { ordinal }, with_pod(world, state, ordinal, |pods| pods[ordinal] = None), None);
+        each(
+            Action::Stops { ordinal },
+            with_pod(world, state, ordinal, |pods| pods[ordinal] = None),
+            None,
+        );
         return;
     }
-    let has_claim = !world.settings.claims || state.claims.now()[ordinal].is_some_and(|claim| !claim.terminating);
+    let has_claim = !world.settings.claims
+        || state.claims.now()[ordinal].is_some_and(|claim| !claim.terminating);
     let is_broken = world.broken.contains(&pod.revision);
     match pod.life {
-        Life::Pending if has_claim => each(Action::Binds { ordinal }, with_life(world, state, ordinal, Life::Bound), None),
-        Life::Bound if has_claim && is_broken => each(Action::RunsInVain { ordinal }, with_life(world, state, ordinal, Life::Running), None),
+        Life::Pending if has_claim => each(
+            Action::Binds { ordinal },
+            with_life(world, state, ordinal, Life::Bound),
+            None,
+        ),
+        Life::Bound if has_claim && is_broken => each(
+            Action::RunsInVain { ordinal },
+            with_life(world, state, ordinal, Life::Running),
+            None,
+        ),
         Life::Bound | Life::Running if has_claim && !is_broken => {
-            each(Action::BecomesReady { ordinal }, with_life(world, state, ordinal, Life::Ready), None);
+            each(
+                Action::BecomesReady { ordinal },
+                with_life(world, state, ordinal, Life::Ready),
+                None,
+            );
         }
         Life::Ready if world.settings.min_ready => {
             let mut aged = *state;
@@ -504,7 +778,13 @@ fn kubelet(world: &World, state: &State, ordinal: usize, each: &mut Each<'_>) {
     }
 }
 
-fn with_life_if(world: &World, state: &State, ordinal: usize, life: Life, wanted: bool) -> Option<State> {
+fn with_life_if(
+    world: &World,
+    state: &State,
+    ordinal: usize,
+    life: Life,
+    wanted: bool,
+) -> Option<State> {
     (wanted && state.left(Budget::Fail) > 0).then(|| with_life(world, state, ordinal, life))
 }
 
@@ -519,7 +799,10 @@ fn interference(world: &World, state: &State, ordinal: usize, each: &mut Each<'_
         let mut next = *state;
         if !pod.terminating && !pod.nameless && next.spend(Budget::Tamper) {
             let mut pods = next.pods.now();
-            pods[ordinal] = Some(crate::object::Pod { nameless: true, ..pod });
+            pods[ordinal] = Some(crate::object::Pod {
+                nameless: true,
+                ..pod
+            });
             next.put_pods(world, pods);
             each(Action::Tamper { ordinal }, next, None);
         }
@@ -533,7 +816,10 @@ fn interference(world: &World, state: &State, ordinal: usize, each: &mut Each<'_
         let mut next = *state;
         if next.spend(Budget::Conflict) {
             let mut claims = next.claims.now();
-            claims[ordinal] = Some(crate::object::Claim { version: next.fresh(Id::ClaimVersion(ordinal)), ..claim });
+            claims[ordinal] = Some(crate::object::Claim {
+                version: next.fresh(Id::ClaimVersion(ordinal)),
+                ..claim
+            });
             next.put_claims(world, claims);
             each(Action::TouchClaim { ordinal }, next, None);
         }
@@ -543,7 +829,10 @@ fn interference(world: &World, state: &State, ordinal: usize, each: &mut Each<'_
 /// What the user does next with this budget, if anything is left of it.
 fn upcoming(state: &State, budget: Budget, list: &[u8]) -> Option<u8> {
     let left = usize::from(state.left(budget));
-    list.len().checked_sub(left).and_then(|done| list.get(done)).copied()
+    list.len()
+        .checked_sub(left)
+        .and_then(|done| list.get(done))
+        .copied()
 }
 
 fn user(world: &World, state: &State, each: &mut Each<'_>) {
@@ -567,23 +856,34 @@ fn user(world: &World, state: &State, each: &mut Each<'_>) {
     let mut edit = |action, budget, change: &dyn Fn(&mut Set)| {
         let mut next = *state;
         if next.spend(budget) {
-            let mut edited = Set { version: next.fresh(Id::SetVersion), ..set };
+            let mut edited = Set {
+                version: next.fresh(Id::SetVersion),
+                ..set
+            };
             change(&mut edited);
             next.put_set(world, Some(edited));
             each(action, next, None);
         }
     };
     if let Some(to) = upcoming(state, Budget::Template, world.templates) {
-        edit(Action::Template { to }, Budget::Template, &|set| (set.template, set.generation) = (to, set.generation + 1));
+        edit(Action::Template { to }, Budget::Template, &|set| {
+            (set.template, set.generation) = (to, set.generation + 1)
+        });
     }
     if let Some(to) = upcoming(state, Budget::Scale, world.scales) {
-        edit(Action::Scale { to }, Budget::Scale, &|set| (set.replicas, set.generation) = (to, set.generation + 1));
+        edit(Action::Scale { to }, Budget::Scale, &|set| {
+            (set.replicas, set.generation) = (to, set.generation + 1)
+        });
     }
     if let Some(to) = upcoming(state, Budget::Start, world.starts) {
-        edit(Action::Start { to }, Budget::Start, &|set| (set.start, set.generation) = (to, set.generation + 1));
+        edit(Action::Start { to }, Budget::Start, &|set| {
+            (set.start, set.generation) = (to, set.generation + 1)
+        });
     }
     edit(Action::TouchSet, Budget::Conflict, &|_| {});
-    let Some(how) = world.delete.filter(|_| set.deleting == Deleting::No) else { return };
+    let Some(how) = world.delete.filter(|_| set.deleting == Deleting::No) else {
+        return;
+    };
     match how {
         Propagation::Background => {
             let mut next = *state;
@@ -644,7 +944,10 @@ fn collector(world: &World, state: &State, each: &mut Each<'_>) {
                 each(Action::CollectRevision { template }, next, None);
             }
             Fate::LetGo => {
-                revisions[template] = Some(crate::object::Revision { owner: Owner::Nobody, ..*revision });
+                revisions[template] = Some(crate::object::Revision {
+                    owner: Owner::Nobody,
+                    ..*revision
+                });
                 next.put_revisions(world, revisions);
                 each(Action::LetRevisionGo { template }, next, None);
             }
@@ -663,13 +966,25 @@ fn collector(world: &World, state: &State, each: &mut Each<'_>) {
 fn has_dependents(state: &State, uid: u8) -> bool {
     let ours = Owner::Set(uid);
     let claims: Claims = state.claims.now();
-    state.pods.now().iter().flatten().any(|pod| pod.owner == ours)
+    state
+        .pods
+        .now()
+        .iter()
+        .flatten()
+        .any(|pod| pod.owner == ours)
         || claims.iter().flatten().any(|claim| claim.owner == ours)
-        || state.revisions.now().iter().flatten().any(|revision| revision.owner == ours)
+        || state
+            .revisions
+            .now()
+            .iter()
+            .flatten()
+            .any(|revision| revision.owner == ours)
 }
 
 fn collect_pod(world: &World, state: &State, ordinal: usize, each: &mut Each<'_>) {
-    let Some(pod) = state.pods.now()[ordinal] else { return };
+    let Some(pod) = state.pods.now()[ordinal] else {
+        return;
+    };
     match fate(state, pod.owner, ordinal) {
         Fate::Goes if !pod.terminating => {
             let mut next = *state;
@@ -689,7 +1004,9 @@ fn collect_pod(world: &World, state: &State, ordinal: usize, each: &mut Each<'_>
 }
 
 fn collect_claim(world: &World, state: &State, ordinal: usize, each: &mut Each<'_>) {
-    let Some(claim) = state.claims.now()[ordinal] else { return };
+    let Some(claim) = state.claims.now()[ordinal] else {
+        return;
+    };
     let mut next = *state;
     if claim.terminating {
         if !api::is_claim_in_use(state, ordinal) {
@@ -708,13 +1025,20 @@ fn collect_claim(world: &World, state: &State, ordinal: usize, each: &mut Each<'
                 Owner::Pod(_) => world.settings.delete_with_pod,
                 Owner::Nobody | Owner::Stranger => false,
             };
-            let broken = (!allowed).then(|| Violation { rule: check::COLLECTED, what: format!("the claim of web-{ordinal} goes with its {:?}", claim.owner) });
+            let broken = (!allowed).then(|| Violation {
+                rule: check::COLLECTED,
+                what: format!("the claim of web-{ordinal} goes with its {:?}", claim.owner),
+            });
             api::delete_claim(&mut next, world, ordinal);
             each(Action::CollectClaim { ordinal }, next, broken);
         }
         Fate::LetGo => {
             let mut claims = next.claims.now();
-            claims[ordinal] = Some(crate::object::Claim { owner: Owner::Nobody, version: next.fresh(Id::ClaimVersion(ordinal)), ..claim });
+            claims[ordinal] = Some(crate::object::Claim {
+                owner: Owner::Nobody,
+                version: next.fresh(Id::ClaimVersion(ordinal)),
+                ..claim
+            });
             next.put_claims(world, claims);
             each(Action::LetClaimGo { ordinal }, next, None);
         }
@@ -724,7 +1048,13 @@ fn collect_claim(world: &World, state: &State, ordinal: usize, each: &mut Each<'
 /// As a line of a scenario: what its language has no word for is a comment.
 impl fmt::Display for Action {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whose = |who: &usize| if *who == 0 { "the controller" } else { "the second controller" };
+        let whose = |who: &usize| {
+            if *who == 0 {
+                "the controller"
+            } else {
+                "the second controller"
+            }
+        };
         match self {
             Action::Decide { who: 0 } => out.write_str("decide"),
             Action::Decide { .. } => out.write_str("decide # the second controller"),
@@ -771,6 +1101,7 @@ impl fmt::Display for Reply {
             Reply::Rejected(Refusal::NotFound) => "404 NotFound",
             Reply::Rejected(Refusal::AlreadyExists) => "409 AlreadyExists",
             Reply::Rejected(Refusal::Conflict) => "409 Conflict",
+            Reply::Rejected(Refusal::Invalid) => "422 Invalid",
             Reply::Lost => "done, but the reply is lost",
             Reply::Refused => "refused (403, 422, 429 or 500)",
         })
@@ -784,15 +1115,33 @@ impl fmt::Display for Call<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self.0 {
             Op::CheckSet => out.write_str("get set"),
-            Op::AdoptRevision { template, .. } => write!(out, "adopt revision {}", letter(template)),
+            Op::AdoptRevision { template, .. } => {
+                write!(out, "adopt revision {}", letter(template))
+            }
             Op::AdoptPod { ordinal, .. } => write!(out, "adopt pod web-{ordinal}"),
             Op::ReleasePod { ordinal, .. } => write!(out, "release pod web-{ordinal}"),
-            Op::CreateRevision { template, number } => write!(out, "create revision {} as number {number}", letter(template)),
-            Op::RenumberRevision { template, number, .. } => write!(out, "renumber revision {} to {number}", letter(template)),
-            Op::DeleteRevision { template, .. } => write!(out, "delete revision {}", letter(template)),
+            Op::CreateRevision { template, number } => write!(
+                out,
+                "create revision {} as number {number}",
+                letter(template)
+            ),
+            Op::RenumberRevision {
+                template, number, ..
+            } => write!(out, "renumber revision {} to {number}", letter(template)),
+            Op::DeleteRevision { template, .. } => {
+                write!(out, "delete revision {}", letter(template))
+            }
             Op::CreateClaim { ordinal } => write!(out, "create claim data-web-{ordinal}"),
-            Op::PatchClaim { ordinal, owner, .. } => write!(out, "patch claim data-web-{ordinal} to be owned by {}", Whose(owner, ordinal)),
-            Op::CreatePod { ordinal, revision } => write!(out, "create pod web-{ordinal} at revision {}", letter(revision)),
+            Op::PatchClaim { ordinal, owner, .. } => write!(
+                out,
+                "patch claim data-web-{ordinal} to be owned by {}",
+                Whose(owner, ordinal)
+            ),
+            Op::CreatePod { ordinal, revision } => write!(
+                out,
+                "create pod web-{ordinal} at revision {}",
+                letter(revision)
+            ),
             Op::UpdatePod { ordinal, .. } => write!(out, "update pod web-{ordinal}"),
             Op::DeletePod { ordinal, .. } => write!(out, "delete pod web-{ordinal}"),
             Op::WriteStatus { status, .. } => write!(out, "write status {}", Counts(status)),
@@ -818,7 +1167,16 @@ struct Counts(Status);
 
 impl fmt::Display for Counts {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Status { observed, replicas, ready, available, current, updated, current_revision, update_revision } = self.0;
+        let Status {
+            observed,
+            replicas,
+            ready,
+            available,
+            current,
+            updated,
+            current_revision,
+            update_revision,
+        } = self.0;
         let name = |revision: Option<u8>| revision.map_or('-', letter);
         write!(
             out,

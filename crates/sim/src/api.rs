@@ -1,6 +1,6 @@
 //! The API as far as a StatefulSet controller meets it: what a call does to the objects, or why it is refused.
 //!
-//! `tests/api_agrees.rs` compares it with the embedded API server, call by call.
+//! Its tests compare it with the embedded API server, call by call.
 
 use crate::object::{Claim, Deleting, Id, Kind, Life, Owner, Pod, Revision};
 use crate::op::Op;
@@ -16,6 +16,8 @@ pub(crate) enum Refusal {
     AlreadyExists,
     /// 409 Conflict: another UID, another resourceVersion.
     Conflict,
+    /// 422 Invalid: a patch of another UID, a second controlling owner.
+    Invalid,
 }
 
 /// What a call that was accepted did.
@@ -36,10 +38,19 @@ pub(crate) struct Careless {
     pub(crate) version: bool,
 }
 
-const NOTHING: Done = Done { wrote: None, strayed: false };
+const NOTHING: Done = Done {
+    wrote: None,
+    strayed: false,
+};
 
 /// Carries a call of the set `set` out.
-pub(crate) fn carry_out(state: &mut State, world: &World, set: u8, op: Op, careless: Careless) -> Result<Done, Refusal> {
+pub(crate) fn carry_out(
+    state: &mut State,
+    world: &World,
+    set: u8,
+    op: Op,
+    careless: Careless,
+) -> Result<Done, Refusal> {
     match op {
         Op::CheckSet => match state.sets.now() {
             Some(there) if there.uid == set && there.deleting == Deleting::No => Ok(NOTHING),
@@ -47,22 +58,65 @@ pub(crate) fn carry_out(state: &mut State, world: &World, set: u8, op: Op, carel
             None => Err(Refusal::NotFound),
         },
         Op::AdoptRevision { template, uid } => {
-            revise(state, world, template, uid, careless, |revision| revision.owner = Owner::Set(set))
+            if is_taken(
+                state.revisions.now()[usize::from(template)].map(|it| (it.uid, it.owner)),
+                uid,
+                set,
+            ) {
+                return Err(Refusal::Invalid);
+            }
+            revise(state, world, template, uid, careless, |revision| {
+                revision.owner = Owner::Set(set)
+            })
         }
-        Op::RenumberRevision { template, uid, number } => {
-            revise(state, world, template, uid, careless, |revision| revision.number = number)
+        Op::RenumberRevision {
+            template,
+            uid,
+            number,
+        } => revise(state, world, template, uid, careless, |revision| {
+            revision.number = number
+        }),
+        Op::CreateRevision { template, number } => {
+            create_revision(state, world, set, template, number)
         }
-        Op::CreateRevision { template, number } => create_revision(state, world, set, template, number),
-        Op::DeleteRevision { template, uid } => delete_revision(state, world, template, uid, careless),
-        Op::AdoptPod { ordinal, uid } => change_pod(state, world, ordinal, uid, careless, |pod| pod.owner = Owner::Set(set)),
-        Op::ReleasePod { ordinal, uid } => change_pod(state, world, ordinal, uid, careless, |pod| pod.owner = Owner::Nobody),
-        Op::UpdatePod { ordinal, uid } => change_pod(state, world, ordinal, uid, careless, |pod| pod.nameless = false),
+        Op::DeleteRevision { template, uid } => {
+            delete_revision(state, world, template, uid, careless)
+        }
+        Op::AdoptPod { ordinal, uid } => {
+            if is_taken(
+                state.pods.now()[usize::from(ordinal)].map(|it| (it.uid, it.owner)),
+                uid,
+                set,
+            ) {
+                return Err(Refusal::Invalid);
+            }
+            change_pod(state, world, ordinal, uid, careless, |pod| {
+                pod.owner = Owner::Set(set)
+            })
+        }
+        Op::ReleasePod { ordinal, uid } => {
+            change_pod(state, world, ordinal, uid, careless, |pod| {
+                if pod.owner == Owner::Set(set) {
+                    pod.owner = Owner::Nobody;
+                }
+            })
+        }
+        Op::UpdatePod { ordinal, uid } => change_pod(state, world, ordinal, uid, careless, |pod| {
+            pod.nameless = false
+        }),
         Op::CreateClaim { ordinal } => create_claim(state, world, ordinal),
-        Op::PatchClaim { ordinal, uid, version, owner } => patch_claim(state, world, ordinal, (uid, version), owner, careless),
+        Op::PatchClaim {
+            ordinal,
+            uid,
+            version,
+            owner,
+        } => patch_claim(state, world, ordinal, (uid, version), owner, careless),
         Op::CreatePod { ordinal, revision } => create_pod(state, world, set, ordinal, revision),
         Op::DeletePod { ordinal, uid } => delete_pod(state, world, ordinal, uid, careless),
         Op::WriteStatus { version, status } => {
-            let Some(mut there) = state.sets.now() else { return Err(Refusal::NotFound) };
+            let Some(mut there) = state.sets.now() else {
+                return Err(Refusal::NotFound);
+            };
             if there.uid != set || (there.version != version && !careless.version) {
                 return Err(Refusal::Conflict);
             }
@@ -77,8 +131,18 @@ pub(crate) fn carry_out(state: &mut State, world: &World, set: u8, op: Op, carel
     }
 }
 
+/// An object of this UID that another set controls: it cannot have a second controller.
+fn is_taken(there: Option<(u8, Owner)>, uid: u8, set: u8) -> bool {
+    there.is_some_and(|(its, owner)| {
+        its == uid && owner != Owner::Nobody && owner != Owner::Set(set)
+    })
+}
+
 fn wrote(state: &State, kind: Kind, strayed: bool) -> Done {
-    Done { wrote: Some((kind, state.newest(kind))), strayed }
+    Done {
+        wrote: Some((kind, state.newest(kind))),
+        strayed,
+    }
 }
 
 /// Changes a revision of this UID.
@@ -91,41 +155,67 @@ fn revise(
     change: impl Fn(&mut Revision),
 ) -> Result<Done, Refusal> {
     let mut revisions = state.revisions.now();
-    let Some(there) = &mut revisions[usize::from(template)] else { return Err(Refusal::NotFound) };
+    let Some(there) = &mut revisions[usize::from(template)] else {
+        return Err(Refusal::NotFound);
+    };
     if there.uid != uid && !careless.uid {
-        return Err(Refusal::Conflict);
+        return Err(Refusal::Invalid);
     }
     let (before, strayed) = (*there, there.uid != uid);
     change(there);
     if *there == before {
-        return Ok(Done { wrote: None, strayed });
+        return Ok(Done {
+            wrote: None,
+            strayed,
+        });
     }
     state.put_revisions(world, revisions);
     Ok(wrote(state, Kind::Revisions, strayed))
 }
 
-fn create_revision(state: &mut State, world: &World, set: u8, template: u8, number: u8) -> Result<Done, Refusal> {
+fn create_revision(
+    state: &mut State,
+    world: &World,
+    set: u8,
+    template: u8,
+    number: u8,
+) -> Result<Done, Refusal> {
     let mut revisions = state.revisions.now();
     let place = &mut revisions[usize::from(template)];
     if place.is_some() {
         return Err(Refusal::AlreadyExists);
     }
-    *place = Some(Revision { uid: state.fresh(Id::RevisionUid(usize::from(template))), number, owner: Owner::Set(set) });
+    *place = Some(Revision {
+        uid: state.fresh(Id::RevisionUid(usize::from(template))),
+        number,
+        owner: Owner::Set(set),
+    });
     state.put_revisions(world, revisions);
     Ok(wrote(state, Kind::Revisions, false))
 }
 
-fn delete_revision(state: &mut State, world: &World, template: u8, uid: u8, careless: Careless) -> Result<Done, Refusal> {
+fn delete_revision(
+    state: &mut State,
+    world: &World,
+    template: u8,
+    uid: u8,
+    careless: Careless,
+) -> Result<Done, Refusal> {
     let mut revisions = state.revisions.now();
     let place = &mut revisions[usize::from(template)];
-    let Some(there) = *place else { return Err(Refusal::NotFound) };
+    let Some(there) = *place else {
+        return Err(Refusal::NotFound);
+    };
     if there.uid != uid && !careless.uid {
         return Err(Refusal::Conflict);
     }
     *place = None;
     state.put_revisions(world, revisions);
     // The reply is a Status without a resourceVersion.
-    Ok(Done { wrote: None, strayed: there.uid != uid })
+    Ok(Done {
+        wrote: None,
+        strayed: there.uid != uid,
+    })
 }
 
 fn create_claim(state: &mut State, world: &World, ordinal: u8) -> Result<Done, Refusal> {
@@ -134,8 +224,16 @@ fn create_claim(state: &mut State, world: &World, ordinal: u8) -> Result<Done, R
     if claims[at].is_some() {
         return Err(Refusal::AlreadyExists);
     }
-    let (uid, version) = (state.fresh(Id::ClaimUid(at)), state.fresh(Id::ClaimVersion(at)));
-    claims[at] = Some(Claim { uid, version, terminating: false, owner: Owner::Nobody });
+    let (uid, version) = (
+        state.fresh(Id::ClaimUid(at)),
+        state.fresh(Id::ClaimVersion(at)),
+    );
+    claims[at] = Some(Claim {
+        uid,
+        version,
+        terminating: false,
+        owner: Owner::Nobody,
+    });
     state.put_claims(world, claims);
     Ok(wrote(state, Kind::Claims, false))
 }
@@ -150,13 +248,21 @@ fn patch_claim(
 ) -> Result<Done, Refusal> {
     let at = usize::from(ordinal);
     let mut claims = state.claims.now();
-    let Some(there) = &mut claims[at] else { return Err(Refusal::NotFound) };
-    if (there.uid != uid && !careless.uid) || (there.version != version && !careless.version) {
+    let Some(there) = &mut claims[at] else {
+        return Err(Refusal::NotFound);
+    };
+    if there.version != version && !careless.version {
         return Err(Refusal::Conflict);
+    }
+    if there.uid != uid && !careless.uid {
+        return Err(Refusal::Invalid);
     }
     let strayed = there.uid != uid;
     if there.owner == owner {
-        return Ok(Done { wrote: None, strayed });
+        return Ok(Done {
+            wrote: None,
+            strayed,
+        });
     }
     there.owner = owner;
     there.version = state.fresh(Id::ClaimVersion(at));
@@ -164,13 +270,24 @@ fn patch_claim(
     Ok(wrote(state, Kind::Claims, strayed))
 }
 
-fn create_pod(state: &mut State, world: &World, set: u8, ordinal: u8, revision: u8) -> Result<Done, Refusal> {
+fn create_pod(
+    state: &mut State,
+    world: &World,
+    set: u8,
+    ordinal: u8,
+    revision: u8,
+) -> Result<Done, Refusal> {
     let at = usize::from(ordinal);
     let mut pods = state.pods.now();
     if pods[at].is_some() {
         return Err(Refusal::AlreadyExists);
     }
-    pods[at] = Some(Pod { uid: state.fresh(Id::PodUid(at)), revision, owner: Owner::Set(set), ..Pod::default() });
+    pods[at] = Some(Pod {
+        uid: state.fresh(Id::PodUid(at)),
+        revision,
+        owner: Owner::Set(set),
+        ..Pod::default()
+    });
     state.put_pods(world, pods);
     Ok(wrote(state, Kind::Pods, false))
 }
@@ -184,9 +301,11 @@ fn change_pod(
     change: impl Fn(&mut Pod),
 ) -> Result<Done, Refusal> {
     let mut pods = state.pods.now();
-    let Some(there) = &mut pods[usize::from(ordinal)] else { return Err(Refusal::NotFound) };
+    let Some(there) = &mut pods[usize::from(ordinal)] else {
+        return Err(Refusal::NotFound);
+    };
     if there.uid != uid && !careless.uid {
-        return Err(Refusal::Conflict);
+        return Err(Refusal::Invalid);
     }
     let (before, strayed) = (*there, there.uid != uid);
     change(there);
@@ -197,8 +316,16 @@ fn change_pod(
     Ok(wrote(state, Kind::Pods, strayed))
 }
 
-fn delete_pod(state: &mut State, world: &World, ordinal: u8, uid: u8, careless: Careless) -> Result<Done, Refusal> {
-    let Some(there) = state.pods.now()[usize::from(ordinal)] else { return Err(Refusal::NotFound) };
+fn delete_pod(
+    state: &mut State,
+    world: &World,
+    ordinal: u8,
+    uid: u8,
+    careless: Careless,
+) -> Result<Done, Refusal> {
+    let Some(there) = state.pods.now()[usize::from(ordinal)] else {
+        return Err(Refusal::NotFound);
+    };
     if there.uid != uid && !careless.uid {
         return Err(Refusal::Conflict);
     }
@@ -214,8 +341,12 @@ fn delete_pod(state: &mut State, world: &World, ordinal: u8, uid: u8, careless: 
 fn last_change_of(state: &State, ordinal: u8, strayed: bool) -> Done {
     let at = usize::from(ordinal);
     let places = (1..=state.newest(Kind::Pods)).rev();
-    let mut changes = places.filter(|&place| state.pods.then(place)[at] != state.pods.then(place - 1)[at]);
-    Done { wrote: changes.next().map(|place| (Kind::Pods, place)), strayed }
+    let mut changes =
+        places.filter(|&place| state.pods.then(place)[at] != state.pods.then(place - 1)[at]);
+    Done {
+        wrote: changes.next().map(|place| (Kind::Pods, place)),
+        strayed,
+    }
 }
 
 /// A graceful delete of a pod that is there: one that has ended or that no node has goes at once, others when their node says so.
@@ -254,3 +385,6 @@ fn is_on_node(life: Life) -> bool {
         Life::Pending | Life::Failed => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,23 +25,74 @@ pub(crate) struct Rule {
 
 /// Every rule about decisions.
 pub(crate) const RULES: &[Rule] = &[
-    Rule { sentence: "no pod is created while its former holder exists", broken: create_over_holder },
-    Rule { sentence: "no pod is created for an ordinal that is not wanted", broken: create_unwanted },
-    Rule { sentence: "no pod is created before its claim is there, to stay", broken: create_without_claim },
-    Rule { sentence: "no pod is created at a revision that its ordinal shall not have", broken: create_at_wrong_revision },
-    Rule { sentence: "OrderedReady: no ordinal starts before its predecessors are ready", broken: create_out_of_order },
-    Rule { sentence: "OrderedReady: no condemned ordinal goes before those above it", broken: condemned_out_of_order },
-    Rule { sentence: "OrderedReady: nothing is scaled down while a wanted ordinal is not available", broken: condemned_too_early },
-    Rule { sentence: "a wanted pod that has not ended is deleted only to be updated, and only from the partition up", broken: delete_without_reason },
-    Rule { sentence: "an update by our own hand never takes an available pod beyond the budget", broken: over_budget },
-    Rule { sentence: "an update takes the highest outdated pod first", broken: update_out_of_order },
-    Rule { sentence: "Recreate: no pod is created while one of an older revision is left", broken: create_beside_old },
-    Rule { sentence: "every destructive step names a UID that was seen", broken: unseen_uid },
-    Rule { sentence: "a claim is never given to an owner but by policy", broken: claim_against_policy },
-    Rule { sentence: "a claim is never taken from a stranger", broken: claim_from_stranger },
-    Rule { sentence: "no revision is deleted that is wanted, current or borne by a pod", broken: live_revision_deleted },
-    Rule { sentence: "nothing is done to a set that is being deleted", broken: deleting_touched },
-    Rule { sentence: "nothing is done in a view that lacks our own last write", broken: stale_view },
+    Rule {
+        sentence: "no pod is created while its former holder exists",
+        broken: create_over_holder,
+    },
+    Rule {
+        sentence: "no pod is created for an ordinal that is not wanted",
+        broken: create_unwanted,
+    },
+    Rule {
+        sentence: "no pod is created before its claim is there, to stay",
+        broken: create_without_claim,
+    },
+    Rule {
+        sentence: "no pod is created at a revision that its ordinal shall not have",
+        broken: create_at_wrong_revision,
+    },
+    Rule {
+        sentence: "OrderedReady: no ordinal starts before its predecessors are ready",
+        broken: create_out_of_order,
+    },
+    Rule {
+        sentence: "OrderedReady: no condemned ordinal goes before those above it",
+        broken: condemned_out_of_order,
+    },
+    Rule {
+        sentence: "OrderedReady: nothing is scaled down while a wanted ordinal is not available",
+        broken: condemned_too_early,
+    },
+    Rule {
+        sentence: "a wanted pod that has not ended is deleted only to be updated, and only from the partition up",
+        broken: delete_without_reason,
+    },
+    Rule {
+        sentence: "an update by our own hand never takes an available pod beyond the budget",
+        broken: over_budget,
+    },
+    Rule {
+        sentence: "an update takes the highest outdated pod first",
+        broken: update_out_of_order,
+    },
+    Rule {
+        sentence: "Recreate: no pod is created while one of an older revision is left",
+        broken: create_beside_old,
+    },
+    Rule {
+        sentence: "every destructive step names a UID that was seen",
+        broken: unseen_uid,
+    },
+    Rule {
+        sentence: "a claim is never given to an owner but by policy",
+        broken: claim_against_policy,
+    },
+    Rule {
+        sentence: "a claim is never taken from a stranger",
+        broken: claim_from_stranger,
+    },
+    Rule {
+        sentence: "no revision is deleted that is wanted, current or borne by a pod",
+        broken: live_revision_deleted,
+    },
+    Rule {
+        sentence: "nothing is done to a set that is being deleted",
+        broken: deleting_touched,
+    },
+    Rule {
+        sentence: "nothing is done in a view that lacks our own last write",
+        broken: stale_view,
+    },
 ];
 
 /// The sentence of liveness: what is not finished either moves or says why not.
@@ -55,17 +106,21 @@ pub(crate) const STRAYED: &str = "every destructive call hits the object that wa
 /// Of a call.
 pub(crate) const CONFLICTING: &str = "a controller that is alone, lost no reply and never crashed sends no create that finds its name taken";
 /// Of a call that made a pod.
-pub(crate) const UNCLAIMED: &str = "where claims are never deleted, no pod is made without its claim";
+pub(crate) const UNCLAIMED: &str =
+    "where claims are never deleted, no pod is made without its claim";
 /// Of a call that made a pod.
 pub(crate) const UNRECORDED: &str = "no pod is made of a revision that is not recorded";
 /// Of rests.
-pub(crate) const BELOW_PARTITION: &str = "at rest no pod below the partition is newer than it should be, none above older";
+pub(crate) const BELOW_PARTITION: &str =
+    "at rest no pod below the partition is newer than it should be, none above older";
 /// Of rests.
-pub(crate) const LEAKED: &str = "with whenScaled: Delete and untouched pods, no claim of an unwanted ordinal is left at rest";
+pub(crate) const LEAKED: &str =
+    "with whenScaled: Delete and untouched pods, no claim of an unwanted ordinal is left at rest";
 /// Of the garbage collector.
 pub(crate) const COLLECTED: &str = "a claim is never deleted but by policy";
 /// Of rests.
-pub(crate) const UNLISTED: &str = "with the faults stopped the set converges, or rests in a way that is listed";
+pub(crate) const UNLISTED: &str =
+    "with the faults stopped the set converges, or rests in a way that is listed";
 /// Of everything.
 pub(crate) const RESTLESS: &str = "with the faults stopped the set comes to rest";
 
@@ -94,7 +149,11 @@ fn is_ours(set: &Set, pod: &Pod) -> bool {
 
 /// Ready for `minReadySeconds`, and not being stopped.
 fn is_available(view: &View, pod: &Pod) -> bool {
-    let long_enough = if view.settings.min_ready { pod.life == Life::Aged } else { pod.is_ready() };
+    let long_enough = if view.settings.min_ready {
+        pod.life == Life::Aged
+    } else {
+        pod.is_ready()
+    };
     long_enough && !pod.terminating
 }
 
@@ -104,7 +163,8 @@ pub(crate) fn available_at(view: &View, ordinal: usize) -> bool {
 
 fn create_over_holder(view: &View, plan: &[Entry]) -> Option<String> {
     let mut over = creates(plan).filter(|&(ordinal, _)| view.pods[ordinal].is_some());
-    over.next().map(|(ordinal, _)| format!("web-{ordinal} is still there"))
+    over.next()
+        .map(|(ordinal, _)| format!("web-{ordinal} is still there"))
 }
 
 fn create_unwanted(view: &View, plan: &[Entry]) -> Option<String> {
@@ -118,17 +178,34 @@ fn create_without_claim(view: &View, plan: &[Entry]) -> Option<String> {
     }
     let made_before = |at: usize, ordinal: usize| {
         let pod = plan[at];
-        let same_lane = |entry: &Entry| (entry.part, entry.wave, entry.lane) == (pod.part, pod.wave, pod.lane);
-        plan[..at].iter().any(|entry| same_lane(entry) && entry.op == Op::CreateClaim { ordinal: ordinal as u8 })
+        let same_lane =
+            |entry: &Entry| (entry.part, entry.wave, entry.lane) == (pod.part, pod.wave, pod.lane);
+        plan[..at].iter().any(|entry| {
+            same_lane(entry)
+                && entry.op
+                    == Op::CreateClaim {
+                        ordinal: ordinal as u8,
+                    }
+        })
     };
     for (at, entry) in plan.iter().enumerate() {
-        let Op::CreatePod { ordinal, .. } = entry.op else { continue };
+        let Op::CreatePod { ordinal, .. } = entry.op else {
+            continue;
+        };
         let ordinal = usize::from(ordinal);
         match view.claims[ordinal] {
-            None if !made_before(at, ordinal) => return Some(format!("web-{ordinal} has no claim")),
-            Some(claim) if claim.terminating => return Some(format!("the claim of web-{ordinal} is being deleted")),
-            Some(claim) if matches!(claim.owner, Owner::Pod(_)) && view.settings.delete_with_pod => {
-                return Some(format!("the claim of web-{ordinal} goes with the pod before it"));
+            None if !made_before(at, ordinal) => {
+                return Some(format!("web-{ordinal} has no claim"));
+            }
+            Some(claim) if claim.terminating => {
+                return Some(format!("the claim of web-{ordinal} is being deleted"));
+            }
+            Some(claim)
+                if matches!(claim.owner, Owner::Pod(_)) && view.settings.delete_with_pod =>
+            {
+                return Some(format!(
+                    "the claim of web-{ordinal} goes with the pod before it"
+                ));
             }
             None | Some(_) => {}
         }
@@ -137,7 +214,11 @@ fn create_without_claim(view: &View, plan: &[Entry]) -> Option<String> {
 }
 
 fn create_at_wrong_revision(view: &View, plan: &[Entry]) -> Option<String> {
-    let known = view.set.status.current_revision.filter(|&template| view.revisions[usize::from(template)].is_some());
+    let known = view
+        .set
+        .status
+        .current_revision
+        .filter(|&template| view.revisions[usize::from(template)].is_some());
     let current = known.unwrap_or(view.set.template);
     let mut wrong = creates(plan).filter(|&(ordinal, revision)| {
         let index = ordinal.wrapping_sub(usize::from(view.set.start));
@@ -146,9 +227,16 @@ fn create_at_wrong_revision(view: &View, plan: &[Entry]) -> Option<String> {
             Strategy::RollingNull => view.set.status.current,
             Strategy::OnDelete | Strategy::Recreate => 0,
         };
-        revision != if index < usize::from(kept) { current } else { view.set.template }
+        revision
+            != if index < usize::from(kept) {
+                current
+            } else {
+                view.set.template
+            }
     });
-    wrong.next().map(|(ordinal, revision)| format!("web-{ordinal} at {}", letter(revision)))
+    wrong
+        .next()
+        .map(|(ordinal, revision)| format!("web-{ordinal} at {}", letter(revision)))
 }
 
 fn create_out_of_order(view: &View, plan: &[Entry]) -> Option<String> {
@@ -166,7 +254,8 @@ fn create_out_of_order(view: &View, plan: &[Entry]) -> Option<String> {
 
 /// Deletes of pods whose ordinal is not wanted.
 fn condemned_deletes<'a>(view: &'a View, plan: &'a [Entry]) -> impl Iterator<Item = usize> + 'a {
-    deletes(plan).filter(|&ordinal| !view.set.wants(ordinal) && view.settings.strategy != Strategy::Recreate)
+    deletes(plan)
+        .filter(|&ordinal| !view.set.wants(ordinal) && view.settings.strategy != Strategy::Recreate)
 }
 
 fn condemned_out_of_order(view: &View, plan: &[Entry]) -> Option<String> {
@@ -174,7 +263,9 @@ fn condemned_out_of_order(view: &View, plan: &[Entry]) -> Option<String> {
         return None;
     }
     for ordinal in condemned_deletes(view, plan) {
-        let is_condemned = |above: &usize| !view.set.wants(*above) && view.pods[*above].is_some_and(|pod| is_ours(&view.set, &pod));
+        let is_condemned = |above: &usize| {
+            !view.set.wants(*above) && view.pods[*above].is_some_and(|pod| is_ours(&view.set, &pod))
+        };
         if let Some(above) = (ordinal + 1..view.pods.len()).find(is_condemned) {
             return Some(format!("web-{ordinal} while web-{above} is there"));
         }
@@ -187,12 +278,18 @@ fn condemned_too_early(view: &View, plan: &[Entry]) -> Option<String> {
         return None;
     }
     let ordinal = condemned_deletes(view, plan).next()?;
-    let late = view.set.ordinals().find(|&wanted| !available_at(view, wanted))?;
+    let late = view
+        .set
+        .ordinals()
+        .find(|&wanted| !available_at(view, wanted))?;
     Some(format!("web-{ordinal} while web-{late} is not available"))
 }
 
 /// Deletes of wanted pods that have not ended.
-fn update_deletes<'a>(view: &'a View, plan: &'a [Entry]) -> impl Iterator<Item = (usize, Pod)> + 'a {
+fn update_deletes<'a>(
+    view: &'a View,
+    plan: &'a [Entry],
+) -> impl Iterator<Item = (usize, Pod)> + 'a {
     let wanted = deletes(plan).filter(|&ordinal| view.set.wants(ordinal));
     let there = wanted.filter_map(|ordinal| view.pods[ordinal].map(|pod| (ordinal, pod)));
     there.filter(|(_, pod)| pod.life != Life::Failed || pod.terminating)
@@ -221,19 +318,33 @@ fn over_budget(view: &View, plan: &[Entry]) -> Option<String> {
         Strategy::RollingNull | Strategy::OnDelete => 1,
         Strategy::Recreate => return None,
     };
-    let taken = update_deletes(view, plan).filter(|(_, pod)| is_available(view, pod)).count();
-    let unavailable = view.set.ordinals().filter(|&ordinal| !available_at(view, ordinal)).count();
-    (taken > 0 && taken + unavailable > max).then(|| format!("{unavailable} unavailable and {taken} more taken, of {max}"))
+    let taken = update_deletes(view, plan)
+        .filter(|(_, pod)| is_available(view, pod))
+        .count();
+    let unavailable = view
+        .set
+        .ordinals()
+        .filter(|&ordinal| !available_at(view, ordinal))
+        .count();
+    (taken > 0 && taken + unavailable > max)
+        .then(|| format!("{unavailable} unavailable and {taken} more taken, of {max}"))
 }
 
 fn update_out_of_order(view: &View, plan: &[Entry]) -> Option<String> {
     if view.settings.strategy == Strategy::Recreate {
         return None;
     }
-    let taken: Vec<usize> = update_deletes(view, plan).filter(|(_, pod)| is_available(view, pod)).map(|(ordinal, _)| ordinal).collect();
+    let taken: Vec<usize> = update_deletes(view, plan)
+        .filter(|(_, pod)| is_available(view, pod))
+        .map(|(ordinal, _)| ordinal)
+        .collect();
     let lowest = taken.iter().copied().min()?;
     let is_left = |ordinal: &usize| {
-        let outdated = view.pods[*ordinal].is_some_and(|pod| pod.revision != view.set.template && is_available(view, &pod) && is_ours(&view.set, &pod));
+        let outdated = view.pods[*ordinal].is_some_and(|pod| {
+            pod.revision != view.set.template
+                && is_available(view, &pod)
+                && is_ours(&view.set, &pod)
+        });
         view.set.wants(*ordinal) && outdated && !taken.contains(ordinal)
     };
     let left = (lowest + 1..view.pods.len()).find(is_left)?;
@@ -245,23 +356,38 @@ fn create_beside_old(view: &View, plan: &[Entry]) -> Option<String> {
         return None;
     }
     let (created, _) = creates(plan).next()?;
-    let is_old = |pod: &Option<Pod>| pod.is_some_and(|pod| is_ours(&view.set, &pod) && pod.revision != view.set.template);
+    let is_old = |pod: &Option<Pod>| {
+        pod.is_some_and(|pod| is_ours(&view.set, &pod) && pod.revision != view.set.template)
+    };
     let old = view.pods.iter().position(is_old)?;
     Some(format!("web-{created} while web-{old} is there"))
 }
 
 fn unseen_uid(view: &View, plan: &[Entry]) -> Option<String> {
     let mut unseen = steps(plan).filter(|op| match *op {
-        Op::DeletePod { ordinal, uid } | Op::UpdatePod { ordinal, uid } | Op::AdoptPod { ordinal, uid } | Op::ReleasePod { ordinal, uid } => {
+        Op::DeletePod { ordinal, uid }
+        | Op::UpdatePod { ordinal, uid }
+        | Op::AdoptPod { ordinal, uid }
+        | Op::ReleasePod { ordinal, uid } => {
             view.pods[usize::from(ordinal)].is_none_or(|pod| pod.uid != uid)
         }
-        Op::PatchClaim { ordinal, uid, version, .. } => {
-            view.claims[usize::from(ordinal)].is_none_or(|claim| (claim.uid, claim.version) != (uid, version))
-        }
-        Op::AdoptRevision { template, uid } | Op::RenumberRevision { template, uid, .. } | Op::DeleteRevision { template, uid } => {
+        Op::PatchClaim {
+            ordinal,
+            uid,
+            version,
+            ..
+        } => view.claims[usize::from(ordinal)]
+            .is_none_or(|claim| (claim.uid, claim.version) != (uid, version)),
+        Op::AdoptRevision { template, uid }
+        | Op::RenumberRevision { template, uid, .. }
+        | Op::DeleteRevision { template, uid } => {
             view.revisions[usize::from(template)].is_none_or(|revision| revision.uid != uid)
         }
-        Op::CheckSet | Op::CreateRevision { .. } | Op::CreateClaim { .. } | Op::CreatePod { .. } | Op::WriteStatus { .. } => false,
+        Op::CheckSet
+        | Op::CreateRevision { .. }
+        | Op::CreateClaim { .. }
+        | Op::CreatePod { .. }
+        | Op::WriteStatus { .. } => false,
     });
     unseen.next().map(|op| format!("{op:?}"))
 }
@@ -269,12 +395,19 @@ fn unseen_uid(view: &View, plan: &[Entry]) -> Option<String> {
 fn claim_against_policy(view: &View, plan: &[Entry]) -> Option<String> {
     let settings = view.settings;
     let mut against = steps(plan).filter(|op| match *op {
-        Op::PatchClaim { ordinal, owner: Owner::Pod(uid), .. } => {
+        Op::PatchClaim {
+            ordinal,
+            owner: Owner::Pod(uid),
+            ..
+        } => {
             let ordinal = usize::from(ordinal);
             let is_holder = view.pods[ordinal].is_some_and(|pod| pod.uid == uid);
             !settings.delete_with_pod || view.set.wants(ordinal) || !is_holder
         }
-        Op::PatchClaim { owner: Owner::Set(uid), .. } => !settings.delete_with_set || uid != view.set.uid,
+        Op::PatchClaim {
+            owner: Owner::Set(uid),
+            ..
+        } => !settings.delete_with_set || uid != view.set.uid,
         _ => false,
     });
     against.next().map(|op| format!("{op:?}"))
@@ -285,7 +418,9 @@ fn claim_from_stranger(view: &View, plan: &[Entry]) -> Option<String> {
         Op::PatchClaim { ordinal, .. } => Some(usize::from(ordinal)),
         _ => None,
     });
-    let ordinal = taken.find(|&ordinal| view.claims[ordinal].is_some_and(|claim| claim.owner == Owner::Stranger))?;
+    let ordinal = taken.find(|&ordinal| {
+        view.claims[ordinal].is_some_and(|claim| claim.owner == Owner::Stranger)
+    })?;
     Some(format!("the claim of web-{ordinal}"))
 }
 
@@ -295,10 +430,18 @@ fn live_revision_deleted(view: &View, plan: &[Entry]) -> Option<String> {
         _ => None,
     });
     let live = |template: &u8| {
-        let borne = view.pods.iter().flatten().any(|pod| is_ours(&view.set, pod) && pod.revision == *template);
-        borne || *template == view.set.template || Some(*template) == view.set.status.current_revision
+        let borne = view
+            .pods
+            .iter()
+            .flatten()
+            .any(|pod| is_ours(&view.set, pod) && pod.revision == *template);
+        borne
+            || *template == view.set.template
+            || Some(*template) == view.set.status.current_revision
     };
-    deleted.find(live).map(|template| format!("revision {}", letter(template)))
+    deleted
+        .find(live)
+        .map(|template| format!("revision {}", letter(template)))
 }
 
 fn deleting_touched(view: &View, plan: &[Entry]) -> Option<String> {
@@ -306,89 +449,151 @@ fn deleting_touched(view: &View, plan: &[Entry]) -> Option<String> {
         return None;
     }
     let touches = |op: &Op| {
-        matches!(op, Op::CreatePod { .. } | Op::DeletePod { .. } | Op::CreateClaim { .. } | Op::PatchClaim { .. } | Op::AdoptPod { .. } | Op::ReleasePod { .. })
+        matches!(
+            op,
+            Op::CreatePod { .. }
+                | Op::DeletePod { .. }
+                | Op::CreateClaim { .. }
+                | Op::PatchClaim { .. }
+                | Op::AdoptPod { .. }
+                | Op::ReleasePod { .. }
+        )
     };
     steps(plan).find(touches).map(|op| format!("{op:?}"))
 }
 
 fn stale_view(view: &View, plan: &[Entry]) -> Option<String> {
     let kind = view.behind?;
-    steps(plan).next().map(|op| format!("{op:?} while the cache of {} is behind", kind.word()))
+    steps(plan)
+        .next()
+        .map(|op| format!("{op:?} while the cache of {} is behind", kind.word()))
 }
 
 /// Nothing is left to do: every wanted ordinal has an available pod of the template, nothing else is there, all of it is recorded.
 pub(crate) fn is_done(view: &View) -> bool {
     let set = &view.set;
     let wanted = set.ordinals().all(|ordinal| {
-        available_at(view, ordinal) && view.pods[ordinal].is_some_and(|pod| pod.revision == set.template && !pod.nameless && pod.owner == Owner::Set(set.uid))
+        available_at(view, ordinal)
+            && view.pods[ordinal].is_some_and(|pod| {
+                pod.revision == set.template && !pod.nameless && pod.owner == Owner::Set(set.uid)
+            })
     });
-    let surplus = view.pods.iter().enumerate().any(|(ordinal, pod)| !set.wants(ordinal) && pod.is_some_and(|pod| is_ours(set, &pod)));
-    set.deleting == Deleting::No && wanted && !surplus && set.status == expected_status(view) && is_history_right(view)
+    let surplus = view
+        .pods
+        .iter()
+        .enumerate()
+        .any(|(ordinal, pod)| !set.wants(ordinal) && pod.is_some_and(|pod| is_ours(set, &pod)));
+    set.deleting == Deleting::No
+        && wanted
+        && !surplus
+        && set.status == expected_status(view)
+        && is_history_right(view)
 }
 
 /// What is not as it should be at rest, in worlds where it can be said.
 pub(crate) fn broken_at_rest(world: &World, view: &View, claims: &Claims) -> Option<Violation> {
     let undisturbed = world.pod_deletes == 0 && world.fails == 0 && world.templates.is_empty();
     if world.settled && undisturbed && view.settings.delete_with_pod {
-        let left = (0..claims.len()).find(|&ordinal| !view.set.wants(ordinal) && claims[ordinal].is_some());
+        let left = (0..claims.len())
+            .find(|&ordinal| !view.set.wants(ordinal) && claims[ordinal].is_some());
         if let Some(ordinal) = left {
-            return Some(Violation { rule: LEAKED, what: format!("data-web-{ordinal}") });
+            return Some(Violation {
+                rule: LEAKED,
+                what: format!("data-web-{ordinal}"),
+            });
         }
     }
     let partition = usize::from(view.set.start + view.set.partition);
-    let Strategy::Rolling(_) = view.settings.strategy else { return None };
+    let Strategy::Rolling(_) = view.settings.strategy else {
+        return None;
+    };
     for ordinal in view.set.ordinals() {
-        let Some(pod) = view.pods[ordinal].filter(|pod| is_ours(&view.set, pod)) else { continue };
+        let Some(pod) = view.pods[ordinal].filter(|pod| is_ours(&view.set, pod)) else {
+            continue;
+        };
         // The world began with all pods at the first template, and no partition has been left since.
-        let too_new = world.settled && world.scales.is_empty() && world.starts.is_empty() && ordinal < partition && pod.revision != 0;
-        let too_old = ordinal >= partition && pod.revision != view.set.template && is_available(view, &pod) && all_available(view);
+        let too_new = world.settled
+            && world.scales.is_empty()
+            && world.starts.is_empty()
+            && ordinal < partition
+            && pod.revision != 0;
+        let too_old = ordinal >= partition
+            && pod.revision != view.set.template
+            && is_available(view, &pod)
+            && all_available(view);
         if too_new || too_old {
-            return Some(Violation { rule: BELOW_PARTITION, what: format!("web-{ordinal} is at {}", letter(pod.revision)) });
+            return Some(Violation {
+                rule: BELOW_PARTITION,
+                what: format!("web-{ordinal} is at {}", letter(pod.revision)),
+            });
         }
     }
     None
 }
 
 fn all_available(view: &View) -> bool {
-    view.set.ordinals().all(|ordinal| available_at(view, ordinal))
+    view.set
+        .ordinals()
+        .all(|ordinal| available_at(view, ordinal))
 }
 
 /// The status that tells of these pods, once the set has come through.
 pub(crate) fn expected_status(view: &View) -> Status {
     let set = &view.set;
     let pods = || view.pods.iter().flatten().filter(|pod| is_ours(set, pod));
-    let count = |holds: &dyn Fn(&Pod) -> bool| u8::try_from(pods().filter(|pod| holds(pod)).count()).unwrap_or(u8::MAX);
+    let count = |holds: &dyn Fn(&Pod) -> bool| {
+        u8::try_from(pods().filter(|pod| holds(pod)).count()).unwrap_or(u8::MAX)
+    };
     let mut status = Status {
         observed: set.generation,
         replicas: count(&|_| true),
         ready: count(&|pod| pod.is_ready()),
-        available: count(&|pod| pod.is_ready() && (!view.settings.min_ready || pod.life == Life::Aged)),
+        available: count(&|pod| {
+            pod.is_ready() && (!view.settings.min_ready || pod.life == Life::Aged)
+        }),
         updated: count(&|pod| !pod.terminating && pod.revision == set.template),
         update_revision: Some(set.template),
         current_revision: set.status.current_revision,
         current: 0,
     };
-    if (status.updated, status.ready, status.replicas) == (set.replicas, set.replicas, set.replicas) {
+    if (status.updated, status.ready, status.replicas) == (set.replicas, set.replicas, set.replicas)
+    {
         status.current_revision = Some(set.template);
     }
-    status.current = count(&|pod| !pod.terminating && Some(pod.revision) == status.current_revision);
+    status.current =
+        count(&|pod| !pod.terminating && Some(pod.revision) == status.current_revision);
     status
 }
 
 /// The template's revision is there and the newest, and no more old ones than the limit.
 fn is_history_right(view: &View) -> bool {
-    let Some(update) = view.revisions[usize::from(view.set.template)] else { return false };
-    let newest = view.revisions.iter().flatten().all(|revision| revision.number <= update.number);
-    let borne = |template: u8| view.pods.iter().flatten().any(|pod| pod.revision == template);
+    let Some(update) = view.revisions[usize::from(view.set.template)] else {
+        return false;
+    };
+    let newest = view
+        .revisions
+        .iter()
+        .flatten()
+        .all(|revision| revision.number <= update.number);
+    let borne = |template: u8| {
+        view.pods
+            .iter()
+            .flatten()
+            .any(|pod| pod.revision == template)
+    };
     let old = (0..).zip(&view.revisions).filter(|&(template, revision)| {
-        revision.is_some() && template != view.set.template && Some(template) != view.set.status.current_revision && !borne(template)
+        revision.is_some()
+            && template != view.set.template
+            && Some(template) != view.set.status.current_revision
+            && !borne(template)
     });
     newest && old.count() <= usize::from(view.settings.history)
 }
 
 /// Nothing is planned but to store the status.
 pub(crate) fn is_idle(plan: &[Entry]) -> bool {
-    plan.iter().all(|entry| entry.part == Part::Closing && matches!(entry.op, Op::WriteStatus { .. }))
+    plan.iter()
+        .all(|entry| entry.part == Part::Closing && matches!(entry.op, Op::WriteStatus { .. }))
 }
 
 /// A template's name in texts.

@@ -92,7 +92,9 @@ impl Layer {
 
     fn states(&self) -> impl Iterator<Item = State> + '_ {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, end)| State::decode(&self.words[start..*end]))
+        starts
+            .zip(&self.ends)
+            .map(|(start, end)| State::decode(&self.words[start..*end]))
     }
 }
 
@@ -147,7 +149,10 @@ impl Search<'_> {
         }
         let lost = self.without_way_home();
         let failure = lost.map(|state| {
-            let violation = Violation { rule: RESTLESS, what: "from here on it never does".to_owned() };
+            let violation = Violation {
+                rule: RESTLESS,
+                what: "from here on it never does".to_owned(),
+            };
             self.failure(state, (violation, None))
         });
         (depth, failure)
@@ -185,7 +190,13 @@ impl Search<'_> {
     }
 
     /// Finds all that can happen next in a state; what breaks a rule ends the search.
-    fn expand(&mut self, state: &State, number: u32, layer: &mut Layer, words: &mut Vec<u64>) -> Option<(Violation, Option<Action>)> {
+    fn expand(
+        &mut self,
+        state: &State,
+        number: u32,
+        layer: &mut Layer,
+        words: &mut Vec<u64>,
+    ) -> Option<(Violation, Option<Action>)> {
         let mut found: Vec<Next> = Vec::with_capacity(16);
         self.stage.each_next(state, &mut |next| found.push(next));
         let mut moves = false;
@@ -207,7 +218,11 @@ impl Search<'_> {
             }
         }
         self.calm_ends.push(self.calm.len() as u64);
-        if moves { None } else { self.rest(state, number).map(|violation| (violation, None)) }
+        if moves {
+            None
+        } else {
+            self.rest(state, number).map(|violation| (violation, None))
+        }
     }
 
     /// A state in which nothing but faults can happen.
@@ -224,7 +239,10 @@ impl Search<'_> {
         }
         let reasons = self.stage.verdict(&view).reasons.clone();
         let Some(rest) = rest::of(world, &view, &reasons) else {
-            return Some(Violation { rule: UNLISTED, what: format!("blocked by {reasons:?}") });
+            return Some(Violation {
+                rule: UNLISTED,
+                what: format!("blocked by {reasons:?}"),
+            });
         };
         *self.rests.entry(rest.name).or_default() += 1;
         None
@@ -242,7 +260,11 @@ impl Search<'_> {
                 if home[state] {
                     continue;
                 }
-                let start = if state == 0 { 0 } else { self.calm_ends[state - 1] as usize };
+                let start = if state == 0 {
+                    0
+                } else {
+                    self.calm_ends[state - 1] as usize
+                };
                 let reached = &self.calm[start..self.calm_ends[state] as usize];
                 if reached.iter().any(|&to| home[to as usize]) {
                     home[state] = true;
@@ -258,7 +280,11 @@ impl Search<'_> {
     /// The way to a state, replayed, with what its last controller sees there.
     fn failure(&mut self, state: u32, (violation, last): (Violation, Option<Action>)) -> Failure {
         let mut way = vec![state];
-        while let Some(&parent) = way.last().map(|&state| &self.parents[state as usize]).filter(|&&parent| parent != NONE) {
+        while let Some(&parent) = way
+            .last()
+            .map(|&state| &self.parents[state as usize])
+            .filter(|&&parent| parent != NONE)
+        {
             way.push(parent);
         }
         let mut state = self.first();
@@ -297,5 +323,95 @@ impl Search<'_> {
             trace.extend(self.stage.lines(&view));
             trace.push(String::new());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::matrix::{large, matrix};
+    use crate::mutant::{MUTANTS, SHIPPED, hunt};
+
+    use super::*;
+
+    #[test]
+    fn small_worlds_come_home_from_every_state() {
+        let small = [
+            "ordered-create",
+            "ordered-partition",
+            "refusals-roll",
+            "lost-replies-claims",
+        ];
+        for world in matrix().iter().filter(|world| small.contains(&world.name)) {
+            let report = explore(world, &SHIPPED);
+            let failure = report
+                .failure
+                .map(|failure| (failure.violation, failure.trace));
+            assert_eq!(failure, None, "{}", world.name);
+            assert!(
+                report.states > 50 && report.rests.contains_key("converged"),
+                "{}",
+                world.name
+            );
+        }
+    }
+
+    #[test]
+    fn the_same_world_has_the_same_states_every_time() {
+        let count = || {
+            matrix()
+                .iter()
+                .filter(|world| world.name == "ordered-rollback")
+                .map(|world| explore(world, &SHIPPED))
+                .map(|report| (report.states, report.edges))
+                .next()
+        };
+        assert!(count().is_some());
+        assert_eq!(count(), count());
+    }
+
+    #[test]
+    fn a_mutant_that_shows_through_a_fault_alone_is_told_with_its_way() {
+        let mutant = MUTANTS
+            .iter()
+            .find(|mutant| mutant.name == "sleeps-after-restart")
+            .unwrap();
+        let hunted = hunt(mutant);
+        assert!(hunted.caught, "{}", hunted.verdict);
+        let trace = hunted.failure.unwrap().trace;
+        assert!(
+            trace
+                .iter()
+                .any(|line| line == "# the controller crashes and starts again"),
+            "{trace:#?}"
+        );
+    }
+
+    #[test]
+    fn the_shipped_code_is_no_mutant() {
+        assert!(
+            !hunt(&crate::mutant::Mutant {
+                world: "ordered-create",
+                ..SHIPPED
+            })
+            .caught
+        );
+    }
+
+    #[test]
+    fn names_are_names() {
+        let worlds: Vec<_> = matrix()
+            .iter()
+            .chain(&large())
+            .map(|world| world.name)
+            .collect();
+        let mutants: Vec<_> = MUTANTS.iter().map(|mutant| mutant.name).collect();
+        for names in [worlds, mutants] {
+            let distinct: std::collections::BTreeSet<_> = names.iter().collect();
+            assert_eq!(distinct.len(), names.len());
+        }
+        assert!(
+            MUTANTS.len() >= 30
+                && MUTANTS.iter().filter(|mutant| mutant.through_fault).count() >= 8
+        );
     }
 }

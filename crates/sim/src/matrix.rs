@@ -38,77 +38,519 @@ const PLAIN: World = World {
     settled: false,
 };
 
-
-const PARALLEL: Settings = Settings { parallel: true, ..ORDERED };
-const CLAIMS: Settings = Settings { claims: true, ..ORDERED };
-const CLAIMS_GO: Settings = Settings { delete_with_set: true, delete_with_pod: true, ..CLAIMS };
+const PARALLEL: Settings = Settings {
+    parallel: true,
+    ..ORDERED
+};
+const CLAIMS: Settings = Settings {
+    claims: true,
+    ..ORDERED
+};
+const CLAIMS_GO: Settings = Settings {
+    delete_with_set: true,
+    delete_with_pod: true,
+    ..CLAIMS
+};
 /// Every cache may be one event behind.
 const STALE: [u8; 4] = [1; 4];
 
 /// The worlds of every run.
 pub fn matrix() -> Vec<World> {
-    vec![
-        World { name: "ordered-create", replicas: 3, ..PLAIN },
-        World { name: "ordered-roll", replicas: 2, templates: &[1], pod_deletes: 1, fails: 1, unready: 1, ..PLAIN },
-        World { name: "ordered-roll-scale", replicas: 3, templates: &[1], scales: &[1], pod_deletes: 1, ..PLAIN },
-        World { name: "ordered-scale", replicas: 3, scales: &[1, 2], fails: 1, unready: 1, ..PLAIN },
-        World { name: "ordered-max-2", replicas: 3, settings: Settings { strategy: Strategy::Rolling(2), ..ORDERED }, templates: &[1], pod_deletes: 1, unready: 1, ..PLAIN },
-        World { name: "ordered-min-ready", settings: Settings { min_ready: true, ..ORDERED }, templates: &[1], unready: 1, ..PLAIN },
-        World { name: "ordered-partition", replicas: 3, partition: 1, templates: &[1], pod_deletes: 1, settled: true, ..PLAIN },
-        World { name: "ordered-rollback", templates: &[1, 0], pod_deletes: 1, ..PLAIN },
-        World { name: "ordered-three-templates", settings: Settings { history: 0, ..ORDERED }, templates: &[1, 2], ..PLAIN },
-        World { name: "ordered-broken", templates: &[1, 2], broken: &[1], pod_deletes: 1, ..PLAIN },
-        World { name: "ordered-null", settings: Settings { strategy: Strategy::RollingNull, ..ORDERED }, templates: &[1], pod_deletes: 1, fails: 1, ..PLAIN },
-        World { name: "ordered-on-delete", settings: Settings { strategy: Strategy::OnDelete, ..ORDERED }, templates: &[1], pod_deletes: 2, ..PLAIN },
-        World { name: "ordered-start", starts: &[1], pod_deletes: 1, unready: 1, ..PLAIN },
-        World { name: "ordered-start-partition", partition: 1, starts: &[1], templates: &[1], ..PLAIN },
-        World { name: "ordered-tamper", tampers: 1, templates: &[1], unready: 1, ..PLAIN },
-        World { name: "ordered-claims-kept", settings: CLAIMS, scales: &[1, 2], pod_deletes: 1, ..PLAIN },
-        World { name: "ordered-claims-scale", settings: CLAIMS_GO, scales: &[1, 2], pod_deletes: 1, ..PLAIN },
-        World { name: "ordered-claims-lost", settings: CLAIMS, claim_deletes: 1, pod_deletes: 1, templates: &[1], ..PLAIN },
-        World { name: "ordered-claims-roll", settings: CLAIMS_GO, templates: &[1], scales: &[1], ..PLAIN },
-        World { name: "parallel-roll", settings: PARALLEL, replicas: 3, templates: &[1], pod_deletes: 1, unready: 1, ..PLAIN },
-        World { name: "parallel-max-2", settings: Settings { strategy: Strategy::Rolling(2), ..PARALLEL }, replicas: 3, templates: &[1], unready: 1, ..PLAIN },
-        World { name: "parallel-scale", settings: PARALLEL, replicas: 3, scales: &[1, 3], fails: 1, ..PLAIN },
-        World { name: "parallel-partition", settings: PARALLEL, replicas: 3, partition: 2, templates: &[1], pod_deletes: 1, settled: true, ..PLAIN },
-        World { name: "parallel-broken", settings: PARALLEL, templates: &[1, 2], broken: &[1], unready: 1, ..PLAIN },
-        World { name: "parallel-claims-scale", settings: Settings { parallel: true, ..CLAIMS_GO }, scales: &[1, 2], ..PLAIN },
-        World { name: "recreate", settings: Settings { strategy: Strategy::Recreate, ..ORDERED }, templates: &[1], pod_deletes: 1, unready: 1, ..PLAIN },
-        World { name: "delete-background", settings: CLAIMS_GO, delete: Some(Propagation::Background), recreate: true, ..PLAIN },
-        World { name: "delete-foreground", settings: CLAIMS_GO, delete: Some(Propagation::Foreground), scales: &[1], ..PLAIN },
-        World { name: "delete-orphan", settings: CLAIMS, delete: Some(Propagation::Orphan), recreate: true, ..PLAIN },
-        World { name: "stale-roll", templates: &[1], pod_deletes: 1, fails: 1, lag: STALE, ..PLAIN },
-        World { name: "stale-scale", scales: &[1], unready: 1, lag: STALE, ..PLAIN },
-        World { name: "stale-claims", settings: CLAIMS_GO, scales: &[1, 2], lag: STALE, ..PLAIN },
-        World { name: "stale-null", settings: Settings { strategy: Strategy::RollingNull, ..ORDERED }, templates: &[1], pod_deletes: 1, lag: STALE, ..PLAIN },
-        World { name: "stale-delete", delete: Some(Propagation::Background), recreate: true, lag: STALE, ..PLAIN },
-        World { name: "two-controllers", templates: &[1], pod_deletes: 1, failovers: 1, settled: true, ..PLAIN },
-        World { name: "crashes-roll", templates: &[1], pod_deletes: 1, crashes: 2, ..PLAIN },
-        World { name: "crashes-claims-scale", settings: CLAIMS_GO, scales: &[1], crashes: 1, settled: true, ..PLAIN },
-        World { name: "lost-replies-roll", templates: &[1], lost_replies: 2, lag: [0, 1, 0, 1], ..PLAIN },
-        World { name: "lost-replies-claims", settings: CLAIMS_GO, scales: &[1], lost_replies: 1, lag: [0, 1, 1, 0], ..PLAIN },
-        World { name: "conflicts-claims", settings: CLAIMS_GO, scales: &[1], conflicts: 2, ..PLAIN },
-        World { name: "refusals-roll", templates: &[1], refusals: 2, ..PLAIN },
-        World { name: "refusals-claims", settings: CLAIMS, refusals: 2, scales: &[1], ..PLAIN },
-        World { name: "refusals-claims-scale", settings: CLAIMS_GO, refusals: 1, scales: &[1], settled: true, ..PLAIN },
-        World { name: "every-fault", templates: &[1], crashes: 1, lost_replies: 1, conflicts: 1, refusals: 1, failovers: 1, lag: [0, 1, 0, 0], settled: true, ..PLAIN },
-    ]
+    MATRIX.to_vec()
 }
+
+const MATRIX: &[World] = &[
+    World {
+        name: "ordered-create",
+        replicas: 3,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-roll",
+        replicas: 2,
+        templates: &[1],
+        pod_deletes: 1,
+        fails: 1,
+        unready: 1,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-roll-scale",
+        replicas: 3,
+        templates: &[1],
+        scales: &[1],
+        pod_deletes: 1,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-scale",
+        replicas: 3,
+        scales: &[1, 2],
+        fails: 1,
+        unready: 1,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-max-2",
+        replicas: 3,
+        settings: Settings {
+            strategy: Strategy::Rolling(2),
+            ..ORDERED
+        },
+        templates: &[1],
+        pod_deletes: 1,
+        unready: 1,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-min-ready",
+        settings: Settings {
+            min_ready: true,
+            ..ORDERED
+        },
+        templates: &[1],
+        unready: 1,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-partition",
+        replicas: 3,
+        partition: 1,
+        templates: &[1],
+        pod_deletes: 1,
+        settled: true,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-rollback",
+        templates: &[1, 0],
+        pod_deletes: 1,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-three-templates",
+        settings: Settings {
+            history: 0,
+            ..ORDERED
+        },
+        templates: &[1, 2],
+        ..PLAIN
+    },
+    World {
+        name: "ordered-broken",
+        templates: &[1, 2],
+        broken: &[1],
+        pod_deletes: 1,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-null",
+        settings: Settings {
+            strategy: Strategy::RollingNull,
+            ..ORDERED
+        },
+        templates: &[1],
+        pod_deletes: 1,
+        fails: 1,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-on-delete",
+        settings: Settings {
+            strategy: Strategy::OnDelete,
+            ..ORDERED
+        },
+        templates: &[1],
+        pod_deletes: 2,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-start",
+        starts: &[1],
+        pod_deletes: 1,
+        unready: 1,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-start-partition",
+        partition: 1,
+        starts: &[1],
+        templates: &[1],
+        ..PLAIN
+    },
+    World {
+        name: "ordered-tamper",
+        tampers: 1,
+        templates: &[1],
+        unready: 1,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-claims-kept",
+        settings: CLAIMS,
+        scales: &[1, 2],
+        pod_deletes: 1,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-claims-scale",
+        settings: CLAIMS_GO,
+        scales: &[1, 2],
+        pod_deletes: 1,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-claims-lost",
+        settings: CLAIMS,
+        claim_deletes: 1,
+        pod_deletes: 1,
+        templates: &[1],
+        ..PLAIN
+    },
+    World {
+        name: "ordered-claims-roll",
+        settings: CLAIMS_GO,
+        templates: &[1],
+        scales: &[1],
+        ..PLAIN
+    },
+    World {
+        name: "parallel-roll",
+        settings: PARALLEL,
+        replicas: 3,
+        templates: &[1],
+        pod_deletes: 1,
+        unready: 1,
+        ..PLAIN
+    },
+    World {
+        name: "parallel-max-2",
+        settings: Settings {
+            strategy: Strategy::Rolling(2),
+            ..PARALLEL
+        },
+        replicas: 3,
+        templates: &[1],
+        unready: 1,
+        ..PLAIN
+    },
+    World {
+        name: "parallel-scale",
+        settings: PARALLEL,
+        replicas: 3,
+        scales: &[1, 3],
+        fails: 1,
+        ..PLAIN
+    },
+    World {
+        name: "parallel-partition",
+        settings: PARALLEL,
+        replicas: 3,
+        partition: 2,
+        templates: &[1],
+        pod_deletes: 1,
+        settled: true,
+        ..PLAIN
+    },
+    World {
+        name: "parallel-broken",
+        settings: PARALLEL,
+        templates: &[1, 2],
+        broken: &[1],
+        unready: 1,
+        ..PLAIN
+    },
+    World {
+        name: "parallel-claims-scale",
+        settings: Settings {
+            parallel: true,
+            ..CLAIMS_GO
+        },
+        scales: &[1, 2],
+        ..PLAIN
+    },
+    World {
+        name: "recreate",
+        settings: Settings {
+            strategy: Strategy::Recreate,
+            ..ORDERED
+        },
+        templates: &[1],
+        pod_deletes: 1,
+        unready: 1,
+        ..PLAIN
+    },
+    World {
+        name: "delete-background",
+        settings: CLAIMS_GO,
+        delete: Some(Propagation::Background),
+        recreate: true,
+        ..PLAIN
+    },
+    World {
+        name: "delete-foreground",
+        settings: CLAIMS_GO,
+        delete: Some(Propagation::Foreground),
+        scales: &[1],
+        ..PLAIN
+    },
+    World {
+        name: "delete-orphan",
+        settings: CLAIMS,
+        delete: Some(Propagation::Orphan),
+        recreate: true,
+        ..PLAIN
+    },
+    World {
+        name: "stale-roll",
+        templates: &[1],
+        pod_deletes: 1,
+        fails: 1,
+        lag: STALE,
+        ..PLAIN
+    },
+    World {
+        name: "stale-scale",
+        scales: &[1],
+        unready: 1,
+        lag: STALE,
+        ..PLAIN
+    },
+    World {
+        name: "stale-claims",
+        settings: CLAIMS_GO,
+        scales: &[1, 2],
+        lag: STALE,
+        ..PLAIN
+    },
+    World {
+        name: "stale-null",
+        settings: Settings {
+            strategy: Strategy::RollingNull,
+            ..ORDERED
+        },
+        templates: &[1],
+        pod_deletes: 1,
+        lag: STALE,
+        ..PLAIN
+    },
+    World {
+        name: "stale-delete",
+        delete: Some(Propagation::Background),
+        recreate: true,
+        lag: STALE,
+        ..PLAIN
+    },
+    World {
+        name: "two-controllers",
+        templates: &[1],
+        pod_deletes: 1,
+        failovers: 1,
+        settled: true,
+        ..PLAIN
+    },
+    World {
+        name: "crashes-roll",
+        templates: &[1],
+        pod_deletes: 1,
+        crashes: 2,
+        ..PLAIN
+    },
+    World {
+        name: "crashes-claims-scale",
+        settings: CLAIMS_GO,
+        scales: &[1],
+        crashes: 1,
+        settled: true,
+        ..PLAIN
+    },
+    World {
+        name: "lost-replies-roll",
+        templates: &[1],
+        lost_replies: 2,
+        lag: [0, 1, 0, 1],
+        ..PLAIN
+    },
+    World {
+        name: "lost-replies-claims",
+        settings: CLAIMS_GO,
+        scales: &[1],
+        lost_replies: 1,
+        lag: [0, 1, 1, 0],
+        ..PLAIN
+    },
+    World {
+        name: "conflicts-claims",
+        settings: CLAIMS_GO,
+        scales: &[1],
+        conflicts: 2,
+        ..PLAIN
+    },
+    World {
+        name: "refusals-roll",
+        templates: &[1],
+        refusals: 2,
+        ..PLAIN
+    },
+    World {
+        name: "refusals-claims",
+        settings: CLAIMS,
+        refusals: 2,
+        scales: &[1],
+        ..PLAIN
+    },
+    World {
+        name: "refusals-claims-scale",
+        settings: CLAIMS_GO,
+        refusals: 1,
+        scales: &[1],
+        settled: true,
+        ..PLAIN
+    },
+    World {
+        name: "every-fault",
+        templates: &[1],
+        crashes: 1,
+        lost_replies: 1,
+        conflicts: 1,
+        refusals: 1,
+        failovers: 1,
+        lag: [0, 1, 0, 0],
+        settled: true,
+        ..PLAIN
+    },
+];
 
 /// The worlds of the large run: three and four replicas, several troubles at once.
 pub fn large() -> Vec<World> {
-    vec![
-        World { name: "ordered-4", replicas: 4, templates: &[1], scales: &[2], pod_deletes: 1, fails: 1, unready: 1, ..PLAIN },
-        World { name: "ordered-4-max-2", replicas: 4, settings: Settings { strategy: Strategy::Rolling(2), ..ORDERED }, templates: &[1], scales: &[2], pod_deletes: 1, unready: 1, ..PLAIN },
-        World { name: "parallel-4", settings: PARALLEL, replicas: 4, templates: &[1], unready: 1, ..PLAIN },
-        World { name: "parallel-3-scale", settings: Settings { strategy: Strategy::Rolling(2), ..PARALLEL }, replicas: 3, templates: &[1], scales: &[1, 3], pod_deletes: 1, ..PLAIN },
-        World { name: "ordered-3-stale", replicas: 3, templates: &[1], scales: &[1], pod_deletes: 1, fails: 1, lag: STALE, ..PLAIN },
-        World { name: "ordered-3-stale-2", replicas: 3, templates: &[1], scales: &[1], unready: 1, lag: [2; 4], ..PLAIN },
-        World { name: "parallel-3-stale", settings: PARALLEL, replicas: 3, templates: &[1], scales: &[1], lag: STALE, ..PLAIN },
-        World { name: "claims-3-stale", settings: CLAIMS_GO, replicas: 3, templates: &[1], scales: &[1, 3], pod_deletes: 1, lag: STALE, ..PLAIN },
-        World { name: "claims-3-two", settings: CLAIMS_GO, replicas: 2, templates: &[1], scales: &[1], pod_deletes: 1, failovers: 1, lag: [0, 1, 1, 0], ..PLAIN },
-        World { name: "every-fault-twice", templates: &[1], scales: &[1], crashes: 1, lost_replies: 1, conflicts: 1, refusals: 1, failovers: 1, lag: STALE, settled: true, ..PLAIN },
-        World { name: "every-fault-claims", settings: CLAIMS_GO, scales: &[1, 2], crashes: 1, lost_replies: 1, conflicts: 1, refusals: 1, pod_deletes: 1, lag: [0, 1, 1, 0], ..PLAIN },
-        World { name: "delete-3-stale", settings: CLAIMS_GO, delete: Some(Propagation::Background), recreate: true, pod_deletes: 1, lag: STALE, ..PLAIN },
-    ]
+    LARGE.to_vec()
 }
+
+const LARGE: &[World] = &[
+    World {
+        name: "ordered-4",
+        replicas: 4,
+        templates: &[1],
+        scales: &[2],
+        pod_deletes: 1,
+        fails: 1,
+        unready: 1,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-4-max-2",
+        replicas: 4,
+        settings: Settings {
+            strategy: Strategy::Rolling(2),
+            ..ORDERED
+        },
+        templates: &[1],
+        scales: &[2],
+        pod_deletes: 1,
+        unready: 1,
+        ..PLAIN
+    },
+    World {
+        name: "parallel-4",
+        settings: PARALLEL,
+        replicas: 4,
+        templates: &[1],
+        unready: 1,
+        ..PLAIN
+    },
+    World {
+        name: "parallel-3-scale",
+        settings: Settings {
+            strategy: Strategy::Rolling(2),
+            ..PARALLEL
+        },
+        replicas: 3,
+        templates: &[1],
+        scales: &[1, 3],
+        pod_deletes: 1,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-3-stale",
+        replicas: 3,
+        templates: &[1],
+        scales: &[1],
+        pod_deletes: 1,
+        fails: 1,
+        lag: STALE,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-3-stale-2",
+        replicas: 3,
+        templates: &[1],
+        scales: &[1],
+        unready: 1,
+        lag: [2; 4],
+        ..PLAIN
+    },
+    World {
+        name: "parallel-3-stale",
+        settings: PARALLEL,
+        replicas: 3,
+        templates: &[1],
+        scales: &[1],
+        lag: STALE,
+        ..PLAIN
+    },
+    World {
+        name: "claims-3-stale",
+        settings: CLAIMS_GO,
+        replicas: 3,
+        templates: &[1],
+        scales: &[1, 3],
+        pod_deletes: 1,
+        lag: STALE,
+        ..PLAIN
+    },
+    World {
+        name: "claims-3-two",
+        settings: CLAIMS_GO,
+        replicas: 2,
+        templates: &[1],
+        scales: &[1],
+        pod_deletes: 1,
+        failovers: 1,
+        lag: [0, 1, 1, 0],
+        ..PLAIN
+    },
+    World {
+        name: "every-fault-twice",
+        templates: &[1],
+        scales: &[1],
+        crashes: 1,
+        lost_replies: 1,
+        conflicts: 1,
+        refusals: 1,
+        failovers: 1,
+        lag: STALE,
+        settled: true,
+        ..PLAIN
+    },
+    World {
+        name: "every-fault-claims",
+        settings: CLAIMS_GO,
+        scales: &[1, 2],
+        crashes: 1,
+        lost_replies: 1,
+        conflicts: 1,
+        refusals: 1,
+        pod_deletes: 1,
+        lag: [0, 1, 1, 0],
+        ..PLAIN
+    },
+    World {
+        name: "delete-3-stale",
+        settings: CLAIMS_GO,
+        delete: Some(Propagation::Background),
+        recreate: true,
+        pod_deletes: 1,
+        lag: STALE,
+        ..PLAIN
+    },
+];

@@ -4,28 +4,61 @@ use crate::object::{Id, Mentions, Owner, Status};
 use crate::pass::Pass;
 
 /// One call to the API: a step of a plan, or the live read that precedes adoption.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum Op {
     /// GET the set: it must still be this one, and not be going.
+    #[default]
     CheckSet,
-    AdoptRevision { template: u8, uid: u8 },
-    AdoptPod { ordinal: u8, uid: u8 },
-    ReleasePod { ordinal: u8, uid: u8 },
-    CreateRevision { template: u8, number: u8 },
-    RenumberRevision { template: u8, uid: u8, number: u8 },
-    DeleteRevision { template: u8, uid: u8 },
-    CreateClaim { ordinal: u8 },
-    PatchClaim { ordinal: u8, uid: u8, version: u8, owner: Owner },
-    CreatePod { ordinal: u8, revision: u8 },
-    UpdatePod { ordinal: u8, uid: u8 },
-    DeletePod { ordinal: u8, uid: u8 },
-    WriteStatus { version: u8, status: Status },
-}
-
-impl Default for Op {
-    fn default() -> Op {
-        Op::CheckSet
-    }
+    AdoptRevision {
+        template: u8,
+        uid: u8,
+    },
+    AdoptPod {
+        ordinal: u8,
+        uid: u8,
+    },
+    ReleasePod {
+        ordinal: u8,
+        uid: u8,
+    },
+    CreateRevision {
+        template: u8,
+        number: u8,
+    },
+    RenumberRevision {
+        template: u8,
+        uid: u8,
+        number: u8,
+    },
+    DeleteRevision {
+        template: u8,
+        uid: u8,
+    },
+    CreateClaim {
+        ordinal: u8,
+    },
+    PatchClaim {
+        ordinal: u8,
+        uid: u8,
+        version: u8,
+        owner: Owner,
+    },
+    CreatePod {
+        ordinal: u8,
+        revision: u8,
+    },
+    UpdatePod {
+        ordinal: u8,
+        uid: u8,
+    },
+    DeletePod {
+        ordinal: u8,
+        uid: u8,
+    },
+    WriteStatus {
+        version: u8,
+        status: Status,
+    },
 }
 
 /// Which part of a plan a step is in.
@@ -58,7 +91,10 @@ pub(crate) struct Todo {
 
 impl Default for Todo {
     fn default() -> Todo {
-        Todo { len: 0, entries: [Entry::default(); ENTRIES] }
+        Todo {
+            len: 0,
+            entries: [Entry::default(); ENTRIES],
+        }
     }
 }
 
@@ -84,7 +120,9 @@ impl Todo {
         let all = self.all();
         let first = all.first().copied().unwrap_or_default();
         let same = move |entry: &Entry| (entry.part, entry.wave) == (first.part, first.wave);
-        (0..all.len()).filter(move |&at| same(&all[at]) && (at == 0 || !same(&all[at - 1]) || all[at - 1].lane != all[at].lane))
+        (0..all.len()).filter(move |&at| {
+            same(&all[at]) && (at == 0 || !same(&all[at - 1]) || all[at - 1].lane != all[at].lane)
+        })
     }
 
     /// Drops what does not satisfy `keep`.
@@ -127,7 +165,9 @@ impl Todo {
         for entry in &mut self.entries[..len] {
             let now = *entry;
             match before {
-                Some(before) if (before.part, before.wave) != (now.part, now.wave) => (wave, lane) = (wave + 1, 0),
+                Some(before) if (before.part, before.wave) != (now.part, now.wave) => {
+                    (wave, lane) = (wave + 1, 0)
+                }
                 Some(before) if before.lane != now.lane => lane += 1,
                 Some(_) | None => {}
             }
@@ -178,20 +218,34 @@ impl Op {
     fn ids(&mut self, each: &mut impl FnMut(Id, &mut u8)) {
         match self {
             Op::AdoptRevision { template, uid }
-            | Op::RenumberRevision { template, uid, number: _ }
-            | Op::DeleteRevision { template, uid } => each(Id::RevisionUid(usize::from(*template)), uid),
+            | Op::RenumberRevision {
+                template,
+                uid,
+                number: _,
+            }
+            | Op::DeleteRevision { template, uid } => {
+                each(Id::RevisionUid(usize::from(*template)), uid)
+            }
             Op::AdoptPod { ordinal, uid }
             | Op::ReleasePod { ordinal, uid }
             | Op::UpdatePod { ordinal, uid }
             | Op::DeletePod { ordinal, uid } => each(Id::PodUid(usize::from(*ordinal)), uid),
-            Op::PatchClaim { ordinal, uid, version, owner } => {
+            Op::PatchClaim {
+                ordinal,
+                uid,
+                version,
+                owner,
+            } => {
                 let ordinal = usize::from(*ordinal);
                 each(Id::ClaimUid(ordinal), uid);
                 each(Id::ClaimVersion(ordinal), version);
                 owner.ids(ordinal, each);
             }
             Op::WriteStatus { version, status: _ } => each(Id::SetVersion, version),
-            Op::CheckSet | Op::CreateRevision { .. } | Op::CreateClaim { .. } | Op::CreatePod { .. } => {}
+            Op::CheckSet
+            | Op::CreateRevision { .. }
+            | Op::CreateClaim { .. }
+            | Op::CreatePod { .. } => {}
         }
     }
 
@@ -211,40 +265,108 @@ impl Op {
     }
 
     fn fields(&self) -> (u8, Fields) {
-        let of = |about, uid, more| Fields { about, uid, more, ..Fields::default() };
+        let of = |about, uid, more| Fields {
+            about,
+            uid,
+            more,
+            ..Fields::default()
+        };
         match *self {
             Op::CheckSet => (0, Fields::default()),
             Op::AdoptRevision { template, uid } => (1, of(template, uid, 0)),
             Op::AdoptPod { ordinal, uid } => (2, of(ordinal, uid, 0)),
             Op::ReleasePod { ordinal, uid } => (3, of(ordinal, uid, 0)),
             Op::CreateRevision { template, number } => (4, of(template, 0, number)),
-            Op::RenumberRevision { template, uid, number } => (5, of(template, uid, number)),
+            Op::RenumberRevision {
+                template,
+                uid,
+                number,
+            } => (5, of(template, uid, number)),
             Op::DeleteRevision { template, uid } => (6, of(template, uid, 0)),
             Op::CreateClaim { ordinal } => (7, of(ordinal, 0, 0)),
-            Op::PatchClaim { ordinal, uid, version, owner } => (8, Fields { owner, ..of(ordinal, uid, version) }),
+            Op::PatchClaim {
+                ordinal,
+                uid,
+                version,
+                owner,
+            } => (
+                8,
+                Fields {
+                    owner,
+                    ..of(ordinal, uid, version)
+                },
+            ),
             Op::CreatePod { ordinal, revision } => (9, of(ordinal, 0, revision)),
             Op::UpdatePod { ordinal, uid } => (10, of(ordinal, uid, 0)),
             Op::DeletePod { ordinal, uid } => (11, of(ordinal, uid, 0)),
-            Op::WriteStatus { version, status } => (12, Fields { status, ..of(0, 0, version) }),
+            Op::WriteStatus { version, status } => (
+                12,
+                Fields {
+                    status,
+                    ..of(0, 0, version)
+                },
+            ),
         }
     }
 
     fn from_fields(code: u8, fields: Fields) -> Op {
-        let Fields { about, uid, more, owner, status } = fields;
+        let Fields {
+            about,
+            uid,
+            more,
+            owner,
+            status,
+        } = fields;
         match code {
             0 => Op::CheckSet,
-            1 => Op::AdoptRevision { template: about, uid },
-            2 => Op::AdoptPod { ordinal: about, uid },
-            3 => Op::ReleasePod { ordinal: about, uid },
-            4 => Op::CreateRevision { template: about, number: more },
-            5 => Op::RenumberRevision { template: about, uid, number: more },
-            6 => Op::DeleteRevision { template: about, uid },
+            1 => Op::AdoptRevision {
+                template: about,
+                uid,
+            },
+            2 => Op::AdoptPod {
+                ordinal: about,
+                uid,
+            },
+            3 => Op::ReleasePod {
+                ordinal: about,
+                uid,
+            },
+            4 => Op::CreateRevision {
+                template: about,
+                number: more,
+            },
+            5 => Op::RenumberRevision {
+                template: about,
+                uid,
+                number: more,
+            },
+            6 => Op::DeleteRevision {
+                template: about,
+                uid,
+            },
             7 => Op::CreateClaim { ordinal: about },
-            8 => Op::PatchClaim { ordinal: about, uid, version: more, owner },
-            9 => Op::CreatePod { ordinal: about, revision: more },
-            10 => Op::UpdatePod { ordinal: about, uid },
-            11 => Op::DeletePod { ordinal: about, uid },
-            _ => Op::WriteStatus { version: more, status },
+            8 => Op::PatchClaim {
+                ordinal: about,
+                uid,
+                version: more,
+                owner,
+            },
+            9 => Op::CreatePod {
+                ordinal: about,
+                revision: more,
+            },
+            10 => Op::UpdatePod {
+                ordinal: about,
+                uid,
+            },
+            11 => Op::DeletePod {
+                ordinal: about,
+                uid,
+            },
+            _ => Op::WriteStatus {
+                version: more,
+                status,
+            },
         }
     }
 }

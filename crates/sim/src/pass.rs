@@ -13,7 +13,11 @@ pub(crate) trait Pass {
     }
 
     /// A value that may be absent.
-    fn option<T: Default>(&mut self, value: &mut Option<T>, mut some: impl FnMut(&mut T, &mut Self)) {
+    fn option<T: Default>(
+        &mut self,
+        value: &mut Option<T>,
+        mut some: impl FnMut(&mut T, &mut Self),
+    ) {
         let mut there = value.is_some();
         self.flag(&mut there);
         if there {
@@ -34,7 +38,11 @@ pub(crate) struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// Appends to `words`.
     pub(crate) fn new(words: &'a mut Vec<u64>) -> Writer<'a> {
-        Writer { words, word: 0, used: 0 }
+        Writer {
+            words,
+            word: 0,
+            used: 0,
+        }
     }
 
     /// Writes the last, unfinished word.
@@ -47,7 +55,10 @@ impl<'a> Writer<'a> {
 
 impl Pass for Writer<'_> {
     fn bits(&mut self, value: &mut u8, width: u32) {
-        debug_assert!(u32::from(*value) < 1 << width, "{value} does not fit {width} bits");
+        debug_assert!(
+            u32::from(*value) < 1 << width,
+            "{value} does not fit {width} bits"
+        );
         if self.used + width > u64::BITS {
             self.words.push(self.word);
             (self.word, self.used) = (0, 0);
@@ -67,7 +78,11 @@ pub(crate) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Reads from the first of `words` on.
     pub(crate) fn new(words: &'a [u64]) -> Reader<'a> {
-        Reader { words: words.iter(), word: 0, used: u64::BITS }
+        Reader {
+            words: words.iter(),
+            word: 0,
+            used: u64::BITS,
+        }
     }
 }
 

@@ -31,39 +31,58 @@ pub const RESTS: &[Resting] = &[
         name: "partition",
         sentence: "pods below the partition keep their revision until somebody lowers it",
         source: "upstream 3.8: stage D ends at the partition",
-        is: |_, view, reasons| reasons == ["Partition"] && is_all_available(view) && is_rolled_down_to(view, view.set.partition),
+        is: |_, view, reasons| {
+            reasons == ["Partition"]
+                && is_all_available(view)
+                && is_rolled_down_to(view, view.set.partition)
+        },
     },
     Resting {
         name: "on-delete",
         sentence: "outdated pods stay until somebody deletes them",
         source: "upstream 3.8: OnDelete stops before stage D",
-        is: |_, view, reasons| reasons == ["OnDelete"] && view.settings.strategy == Strategy::OnDelete && is_all_available(view),
+        is: |_, view, reasons| {
+            reasons == ["OnDelete"]
+                && view.settings.strategy == Strategy::OnDelete
+                && is_all_available(view)
+        },
     },
     Resting {
         name: "broken pod, in order",
         sentence: "a pod that never gets ready holds up an OrderedReady set, even when its template is mended: somebody deletes the pod",
         source: "upstream 3.16: kubernetes#67250, #60164",
-        is: |world, view, reasons| !view.settings.parallel && reasons == ["NotReady"] && has_broken_pod(world, view),
+        is: |world, view, reasons| {
+            !view.settings.parallel && reasons == ["NotReady"] && has_broken_pod(world, view)
+        },
     },
     Resting {
         name: "broken template, at once",
         sentence: "the template's pods never get ready: somebody mends the template, then the set comes through by itself",
         source: "upstream 3.9: a Parallel set replaces broken outdated pods only",
         is: |world, view, reasons| {
-            let waits = reasons.iter().all(|reason| ["NotReady", "BudgetSpent"].contains(reason));
-            view.settings.parallel && waits && world.broken.contains(&view.set.template) && has_broken_pod(world, view)
+            let waits = reasons
+                .iter()
+                .all(|reason| ["NotReady", "BudgetSpent"].contains(reason));
+            view.settings.parallel
+                && waits
+                && world.broken.contains(&view.set.template)
+                && has_broken_pod(world, view)
         },
     },
     Resting {
         name: "claim in deletion",
         sentence: "a pod was bound to a node when its claim was deleted, and keeps the claim from going: somebody deletes the pod",
         source: "upstream 2.3 and kubernetes.io/pvc-protection: the kubelet does not start a pod on a claim in deletion",
-        is: |_, view, reasons| reasons.contains(&"ClaimTerminating") && has_pod_on_leaving_claim(view),
+        is: |_, view, reasons| {
+            reasons.contains(&"ClaimTerminating") && has_pod_on_leaving_claim(view)
+        },
     },
 ];
 
 fn is_all_available(view: &View) -> bool {
-    view.set.ordinals().all(|ordinal| available_at(view, ordinal))
+    view.set
+        .ordinals()
+        .all(|ordinal| available_at(view, ordinal))
 }
 
 /// No pod from the partition up is outdated.
@@ -73,12 +92,18 @@ fn is_rolled_down_to(view: &View, partition: u8) -> bool {
 }
 
 fn has_broken_pod(world: &World, view: &View) -> bool {
-    view.pods.iter().flatten().any(|pod| pod.life == Life::Running && world.broken.contains(&pod.revision))
+    view.pods
+        .iter()
+        .flatten()
+        .any(|pod| pod.life == Life::Running && world.broken.contains(&pod.revision))
 }
 
 fn has_pod_on_leaving_claim(view: &View) -> bool {
     let mut pairs = view.pods.iter().zip(&view.claims);
-    pairs.any(|(pod, claim)| pod.is_some_and(|pod| pod.life == Life::Bound) && claim.is_some_and(|claim| claim.terminating))
+    pairs.any(|(pod, claim)| {
+        pod.is_some_and(|pod| pod.life == Life::Bound)
+            && claim.is_some_and(|claim| claim.terminating)
+    })
 }
 
 /// The way of a rest with a set; `None` for one that is not listed.

@@ -1,6 +1,8 @@
 //! One state of a world: the API's objects with what the watches have yet to tell, the controllers, and what is left of the budgets.
 
-use crate::object::{Claims, IDS, Id, KINDS, Kind, Life, Mentions, ORDINALS, Pods, Revisions, Set, TEMPLATES};
+use crate::object::{
+    Claims, IDS, Id, KINDS, Kind, Life, Mentions, ORDINALS, Pods, Revisions, Set, TEMPLATES,
+};
 use crate::op::Todo;
 use crate::pass::{Pass, Reader, Writer};
 use crate::world::{BUDGETS, Budget, World};
@@ -17,7 +19,10 @@ pub(crate) struct Stream<T> {
 
 impl<T: Copy + Default> Stream<T> {
     fn new(first: T) -> Stream<T> {
-        let mut stream = Stream { len: 1, at: [T::default(); DEEP] };
+        let mut stream = Stream {
+            len: 1,
+            at: [T::default(); DEEP],
+        };
         stream.at[0] = first;
         stream
     }
@@ -107,7 +112,13 @@ impl State {
             pods: Stream::new([None; ORDINALS]),
             claims: Stream::new([None; ORDINALS]),
             revisions: Stream::new([None; TEMPLATES]),
-            controllers: [Some(Controller { queued: true, ..Controller::default() }), None],
+            controllers: [
+                Some(Controller {
+                    queued: true,
+                    ..Controller::default()
+                }),
+                None,
+            ],
             left: world.budgets(),
         }
     }
@@ -159,7 +170,9 @@ impl State {
     /// A watch tells a controller its next event.
     pub(crate) fn deliver(&mut self, controller: usize, kind: Kind) {
         let wakes = |state: &State, place: u8| state.wakes(kind, place);
-        let Some(mut it) = self.controllers[controller] else { return };
+        let Some(mut it) = self.controllers[controller] else {
+            return;
+        };
         let at = kind.index();
         it.queued |= wakes(self, it.place[at]);
         it.place[at] += 1;
@@ -172,7 +185,10 @@ impl State {
     /// Time passes for a pod: every cache sees it, no watch tells it; only timers do.
     pub(crate) fn age(&mut self, ordinal: usize, uid: u8) {
         for pods in &mut self.pods.at[..usize::from(self.pods.len)] {
-            if let Some(pod) = pods[ordinal].as_mut().filter(|pod| pod.uid == uid && pod.life == Life::Ready) {
+            if let Some(pod) = pods[ordinal]
+                .as_mut()
+                .filter(|pod| pod.uid == uid && pod.life == Life::Ready)
+            {
                 pod.life = Life::Aged;
             }
         }
@@ -190,7 +206,10 @@ impl State {
             Kind::Pods => self.pods.then(place) != self.pods.then(next),
             Kind::Revisions => self.revisions.then(place) != self.revisions.then(next),
             Kind::Claims => {
-                let read = |claims: Claims| claims.map(|claim| claim.map(|claim| (claim.uid, claim.terminating, claim.owner)));
+                let read = |claims: Claims| {
+                    claims
+                        .map(|claim| claim.map(|claim| (claim.uid, claim.terminating, claim.owner)))
+                };
                 read(self.claims.then(place)) != read(self.claims.then(next))
             }
         }
@@ -200,7 +219,9 @@ impl State {
     fn settle(&mut self, world: &World, kind: Kind) {
         let at = kind.index();
         for controller in 0..self.controllers.len() {
-            while self.controllers[controller].is_some_and(|it| self.newest(kind) - it.place[at] > world.lag[at]) {
+            while self.controllers[controller]
+                .is_some_and(|it| self.newest(kind) - it.place[at] > world.lag[at])
+            {
                 self.deliver(controller, kind);
             }
         }
@@ -210,7 +231,12 @@ impl State {
     /// Forgets what no cache shows any longer.
     pub(crate) fn trim(&mut self, kind: Kind) {
         let at = kind.index();
-        let oldest = self.controllers.iter().flatten().map(|it| it.place[at]).min();
+        let oldest = self
+            .controllers
+            .iter()
+            .flatten()
+            .map(|it| it.place[at])
+            .min();
         let oldest = oldest.unwrap_or(self.newest(kind));
         if oldest == 0 {
             return;
@@ -263,11 +289,22 @@ impl State {
 
     fn ids(&mut self, each: &mut impl FnMut(Id, &mut u8)) {
         let len = |len: u8| ..usize::from(len);
-        self.sets.at[len(self.sets.len)].iter_mut().for_each(|set| set.ids(each));
-        self.pods.at[len(self.pods.len)].iter_mut().for_each(|pods| pods.ids(each));
-        self.claims.at[len(self.claims.len)].iter_mut().for_each(|claims| claims.ids(each));
-        self.revisions.at[len(self.revisions.len)].iter_mut().for_each(|revisions| revisions.ids(each));
-        self.controllers.iter_mut().flatten().for_each(|it| it.todo.ids(each));
+        self.sets.at[len(self.sets.len)]
+            .iter_mut()
+            .for_each(|set| set.ids(each));
+        self.pods.at[len(self.pods.len)]
+            .iter_mut()
+            .for_each(|pods| pods.ids(each));
+        self.claims.at[len(self.claims.len)]
+            .iter_mut()
+            .for_each(|claims| claims.ids(each));
+        self.revisions.at[len(self.revisions.len)]
+            .iter_mut()
+            .for_each(|revisions| revisions.ids(each));
+        self.controllers
+            .iter_mut()
+            .flatten()
+            .for_each(|it| it.todo.ids(each));
     }
 
     /// Appends the state to `words`.
@@ -298,11 +335,22 @@ impl State {
         for controller in &mut self.controllers {
             pass.option(controller, |it, pass| it.pass(pass));
         }
-        self.sets.pass(pass, |set, pass| pass.option(set, |set, pass| set.pass(pass)));
-        self.pods.pass(pass, |pods, pass| pods.iter_mut().for_each(|pod| pass.option(pod, |pod, pass| pod.pass(pass))));
-        self.claims.pass(pass, |claims, pass| claims.iter_mut().for_each(|claim| pass.option(claim, |claim, pass| claim.pass(pass))));
+        self.sets.pass(pass, |set, pass| {
+            pass.option(set, |set, pass| set.pass(pass))
+        });
+        self.pods.pass(pass, |pods, pass| {
+            pods.iter_mut()
+                .for_each(|pod| pass.option(pod, |pod, pass| pod.pass(pass)))
+        });
+        self.claims.pass(pass, |claims, pass| {
+            claims
+                .iter_mut()
+                .for_each(|claim| pass.option(claim, |claim, pass| claim.pass(pass)))
+        });
         self.revisions.pass(pass, |revisions, pass| {
-            revisions.iter_mut().for_each(|revision| pass.option(revision, |revision, pass| revision.pass(pass)));
+            revisions
+                .iter_mut()
+                .for_each(|revision| pass.option(revision, |revision, pass| revision.pass(pass)));
         });
     }
 }
@@ -312,10 +360,99 @@ impl Controller {
         for place in self.place.iter_mut().chain(&mut self.wrote) {
             pass.bits(place, 2);
         }
-        for flag in [&mut self.queued, &mut self.timer, &mut self.again, &mut self.failed] {
+        for flag in [
+            &mut self.queued,
+            &mut self.timer,
+            &mut self.again,
+            &mut self.failed,
+        ] {
             pass.flag(flag);
         }
         pass.bits(&mut self.set, 2);
         self.todo.pass(pass);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::matrix;
+    use crate::object::{Claim, Owner, Pod};
+    use crate::op::{Entry, Op, Part};
+
+    fn world() -> World {
+        matrix()
+            .into_iter()
+            .find(|world| world.name == "stale-claims")
+            .unwrap()
+    }
+
+    fn busy(world: &World, uid: u8) -> State {
+        let mut state = State::new(world);
+        let mut pods = state.pods.now();
+        pods[1] = Some(Pod {
+            uid,
+            owner: Owner::Set(1),
+            ..Pod::default()
+        });
+        state.put_pods(world, pods);
+        let mut claims = state.claims.now();
+        claims[1] = Some(Claim {
+            uid,
+            version: uid,
+            owner: Owner::Pod(uid),
+            ..Claim::default()
+        });
+        state.put_claims(world, claims);
+        let delete = Entry {
+            part: Part::Stages,
+            wave: uid,
+            lane: 0,
+            op: Op::DeletePod { ordinal: 1, uid },
+        };
+        let it = Controller {
+            set: 1,
+            todo: Todo::of(&[delete]),
+            ..state.controllers[0].unwrap()
+        };
+        state.controllers[0] = Some(it);
+        state
+    }
+
+    #[test]
+    fn a_state_is_read_back_as_it_was_written() {
+        let mut state = busy(&world(), 3);
+        state.controllers[1] = state.controllers[0];
+        let mut words = Vec::new();
+        state.encode(&mut words);
+        assert_eq!(State::decode(&words), state);
+    }
+
+    #[test]
+    fn states_that_differ_in_names_alone_are_one() {
+        let (mut one, mut other) = (busy(&world(), 2), busy(&world(), 7));
+        assert_ne!(one, other);
+        one.canonicalise();
+        other.canonicalise();
+        assert_eq!(one, other);
+    }
+
+    #[test]
+    fn a_cache_falls_behind_as_far_as_its_world_allows() {
+        let world = world();
+        let mut state = State::new(&world);
+        let place = |state: &State| state.controllers[0].unwrap().place[Kind::Pods.index()];
+        for uid in 0..3 {
+            let mut pods = state.pods.now();
+            pods[0] = Some(Pod {
+                uid,
+                ..Pod::default()
+            });
+            state.put_pods(&world, pods);
+            assert_eq!(state.newest(Kind::Pods) - place(&state), 1);
+        }
+        assert_eq!(state.pods.then(place(&state))[0].unwrap().uid, 1);
+        state.deliver(0, Kind::Pods);
+        assert_eq!(state.newest(Kind::Pods), place(&state));
     }
 }

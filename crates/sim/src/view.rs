@@ -10,7 +10,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use stead_statefulset::{self as statefulset, Decision, Freshness, Mark, Observed, Step};
 
-use crate::object::{Claim, Claims, Deleting, Kind, Life, ORDINALS, Owner, Pod, Pods, Revision, Revisions, Set, Status, TEMPLATES};
+use crate::object::{
+    Claim, Claims, Deleting, Kind, Life, ORDINALS, Owner, Pod, Pods, Revision, Revisions, Set,
+    Status, TEMPLATES,
+};
 use crate::op::{Entry, Op, Part};
 use crate::world::{Settings, Strategy};
 
@@ -49,9 +52,17 @@ impl Facts {
     /// Learns the revisions' names by deciding about a set that has none yet.
     pub(crate) fn new(settings: Settings) -> Facts {
         let now: Timestamp = "2026-01-01T12:00:00Z".parse().expect("a time");
-        let mut facts = Facts { now, ..Facts::default() };
+        let mut facts = Facts {
+            now,
+            ..Facts::default()
+        };
         for template in 0..u8::try_from(TEMPLATES).expect("few templates") {
-            let set = Set { uid: 1, generation: 1, template, ..Set::default() };
+            let set = Set {
+                uid: 1,
+                generation: 1,
+                template,
+                ..Set::default()
+            };
             let view = View {
                 settings,
                 set,
@@ -66,7 +77,9 @@ impl Facts {
                 Step::CreateRevision { revision, .. } => Some(revision.clone()),
                 _ => None,
             });
-            facts.names.push(made.expect("a set without revisions gets one"));
+            facts
+                .names
+                .push(made.expect("a set without revisions gets one"));
             facts.data.push(seen.set.data.value().clone());
         }
         facts
@@ -76,9 +89,15 @@ impl Facts {
     pub(crate) fn observe(&mut self, view: &View) -> Observed {
         let settings = view.settings;
         let set = self.set(settings, view.set);
-        let pods: Vec<_> = places(&view.pods).map(|(at, pod)| self.pod(settings.claims, at, pod)).collect();
-        let claims: Vec<_> = places(&view.claims).map(|(at, claim)| self.claim(settings, at, claim)).collect();
-        let revisions: Vec<_> = places(&view.revisions).map(|(at, revision)| self.revision(settings, at, revision)).collect();
+        let pods: Vec<_> = places(&view.pods)
+            .map(|(at, pod)| self.pod(settings.claims, at, pod))
+            .collect();
+        let claims: Vec<_> = places(&view.claims)
+            .map(|(at, claim)| self.claim(settings, at, claim))
+            .collect();
+        let revisions: Vec<_> = places(&view.revisions)
+            .map(|(at, revision)| self.revision(settings, at, revision))
+            .collect();
         let mut freshness = Freshness::default();
         let late = Mark { wrote: 2, seen: 1 };
         match view.behind {
@@ -99,28 +118,57 @@ impl Facts {
     /// A text with the revisions' letters instead of their names.
     pub(crate) fn readable(&self, text: &str) -> String {
         let letters = ["A", "B", "C"];
-        self.names.iter().zip(letters).fold(text.to_owned(), |text, (name, letter)| text.replace(&**name, letter))
+        self.names
+            .iter()
+            .zip(letters)
+            .fold(text.to_owned(), |text, (name, letter)| {
+                text.replace(&**name, letter)
+            })
     }
 
     /// The decision's plan as calls of the model.
     pub(crate) fn plan(&self, view: &View, decision: &Decision) -> Vec<Entry> {
         let mut entries = Vec::new();
         let plan = &decision.plan;
-        let adopts = plan.prologue.iter().flatten().flatten().any(|step| matches!(step, Step::AdoptPod { .. } | Step::AdoptRevision { .. }));
+        let adopts = plan
+            .prologue
+            .iter()
+            .flatten()
+            .flatten()
+            .any(|step| matches!(step, Step::AdoptPod { .. } | Step::AdoptRevision { .. }));
         let mut wave = 0;
         if adopts {
-            entries.push(Entry { part: Part::Prologue, wave, lane: 0, op: Op::CheckSet });
+            entries.push(Entry {
+                part: Part::Prologue,
+                wave,
+                lane: 0,
+                op: Op::CheckSet,
+            });
             wave += 1;
         }
-        let waves = plan.prologue.iter().map(|it| (Part::Prologue, it)).chain(plan.stages.iter().map(|it| (Part::Stages, it)));
+        let waves = plan
+            .prologue
+            .iter()
+            .map(|it| (Part::Prologue, it))
+            .chain(plan.stages.iter().map(|it| (Part::Stages, it)));
         for (part, lanes) in waves {
             for (lane, steps) in (0..).zip(lanes) {
-                entries.extend(steps.iter().map(|step| Entry { part, wave, lane, op: self.op(view, step) }));
+                entries.extend(steps.iter().map(|step| Entry {
+                    part,
+                    wave,
+                    lane,
+                    op: self.op(view, step),
+                }));
             }
             wave += 1;
         }
         for step in &plan.closing {
-            entries.push(Entry { part: Part::Closing, wave, lane: 0, op: self.op(view, step) });
+            entries.push(Entry {
+                part: Part::Closing,
+                wave,
+                lane: 0,
+                op: self.op(view, step),
+            });
             wave += 1;
         }
         entries
@@ -128,31 +176,93 @@ impl Facts {
 
     fn op(&self, view: &View, step: &Step) -> Op {
         match step {
-            Step::AdoptRevision { revision, uid } => Op::AdoptRevision { template: self.template(revision), uid: number(uid) },
-            Step::AdoptPod { pod, uid } => Op::AdoptPod { ordinal: number(pod), uid: number(uid) },
-            Step::ReleasePod { pod, uid, because: _ } => Op::ReleasePod { ordinal: number(pod), uid: number(uid) },
-            Step::CreateRevision { revision, hash: _, number } => {
-                Op::CreateRevision { template: self.template(revision), number: small(*number) }
-            }
-            Step::RenumberRevision { revision, uid, from: _, to } => {
-                Op::RenumberRevision { template: self.template(revision), uid: number(uid), number: small(*to) }
-            }
-            Step::DeleteRevision { revision, uid, limit: _ } => {
-                Op::DeleteRevision { template: self.template(revision), uid: number(uid) }
-            }
-            Step::CreateClaim { claim, ordinal: _, template: _ } => Op::CreateClaim { ordinal: number(claim) },
-            Step::PatchClaim { claim, uid, resource_version, ordinal: _, owners } => Op::PatchClaim {
+            Step::AdoptRevision { revision, uid } => Op::AdoptRevision {
+                template: self.template(revision),
+                uid: number(uid),
+            },
+            Step::AdoptPod { pod, uid } => Op::AdoptPod {
+                ordinal: number(pod),
+                uid: number(uid),
+            },
+            Step::ReleasePod {
+                pod,
+                uid,
+                because: _,
+            } => Op::ReleasePod {
+                ordinal: number(pod),
+                uid: number(uid),
+            },
+            Step::CreateRevision {
+                revision,
+                hash: _,
+                number,
+            } => Op::CreateRevision {
+                template: self.template(revision),
+                number: small(*number),
+            },
+            Step::RenumberRevision {
+                revision,
+                uid,
+                from: _,
+                to,
+            } => Op::RenumberRevision {
+                template: self.template(revision),
+                uid: number(uid),
+                number: small(*to),
+            },
+            Step::DeleteRevision {
+                revision,
+                uid,
+                limit: _,
+            } => Op::DeleteRevision {
+                template: self.template(revision),
+                uid: number(uid),
+            },
+            Step::CreateClaim {
+                claim,
+                ordinal: _,
+                template: _,
+            } => Op::CreateClaim {
+                ordinal: number(claim),
+            },
+            Step::PatchClaim {
+                claim,
+                uid,
+                resource_version,
+                ordinal: _,
+                owners,
+            } => Op::PatchClaim {
                 ordinal: number(claim),
                 uid: number(uid),
                 version: number(resource_version),
                 owner: owner(owners),
             },
-            Step::CreatePod { pod, ordinal: _, revision, template: _ } => {
-                Op::CreatePod { ordinal: number(pod), revision: self.template(revision) }
-            }
-            Step::UpdatePod { pod, uid, .. } => Op::UpdatePod { ordinal: number(pod), uid: number(uid) },
-            Step::DeletePod { pod, uid, ordinal: _, because: _ } => Op::DeletePod { ordinal: number(pod), uid: number(uid) },
-            Step::WriteStatus { status } => Op::WriteStatus { version: view.set.version, status: self.status(status) },
+            Step::CreatePod {
+                pod,
+                ordinal: _,
+                revision,
+                template: _,
+            } => Op::CreatePod {
+                ordinal: number(pod),
+                revision: self.template(revision),
+            },
+            Step::UpdatePod { pod, uid, .. } => Op::UpdatePod {
+                ordinal: number(pod),
+                uid: number(uid),
+            },
+            Step::DeletePod {
+                pod,
+                uid,
+                ordinal: _,
+                because: _,
+            } => Op::DeletePod {
+                ordinal: number(pod),
+                uid: number(uid),
+            },
+            Step::WriteStatus { status } => Op::WriteStatus {
+                version: view.set.version,
+                status: self.status(status),
+            },
         }
     }
 
@@ -180,8 +290,12 @@ impl Facts {
         let names = &self.names;
         let parsed = self.sets.entry((settings, set)).or_insert_with(|| {
             let mut malformed = Vec::new();
-            let parsed = statefulset::Set::parse(&set_object(settings, &set, names), &mut malformed);
-            assert!(malformed.is_empty(), "the sets of the worlds are sound: {malformed:?}");
+            let parsed =
+                statefulset::Set::parse(&set_object(settings, &set, names), &mut malformed);
+            assert!(
+                malformed.is_empty(),
+                "the sets of the worlds are sound: {malformed:?}"
+            );
             Arc::new(parsed)
         });
         parsed.clone()
@@ -190,40 +304,71 @@ impl Facts {
     fn pod(&mut self, claims: bool, ordinal: usize, pod: Pod) -> Arc<statefulset::Pod> {
         let (names, now) = (&self.names, self.now);
         let parsed = self.pods.entry((claims, ordinal, pod)).or_insert_with(|| {
-            Arc::new(statefulset::Pod::parse(&pod_object(ordinal, &pod, names, claims, now)).expect("the pods of the worlds are sound"))
+            Arc::new(
+                statefulset::Pod::parse(&pod_object(ordinal, &pod, names, claims, now))
+                    .expect("the pods of the worlds are sound"),
+            )
         });
         parsed.clone()
     }
 
-    fn claim(&mut self, settings: Settings, ordinal: usize, claim: Claim) -> Arc<statefulset::Claim> {
+    fn claim(
+        &mut self,
+        settings: Settings,
+        ordinal: usize,
+        claim: Claim,
+    ) -> Arc<statefulset::Claim> {
         let parsed = self.claims.entry((ordinal, claim)).or_insert_with(|| {
-            Arc::new(statefulset::Claim::parse(&claim_object(settings, ordinal, &claim)).expect("the claims of the worlds are sound"))
+            Arc::new(
+                statefulset::Claim::parse(&claim_object(settings, ordinal, &claim))
+                    .expect("the claims of the worlds are sound"),
+            )
         });
         parsed.clone()
     }
 
-    fn revision(&mut self, settings: Settings, template: usize, revision: Revision) -> Arc<statefulset::Revision> {
+    fn revision(
+        &mut self,
+        settings: Settings,
+        template: usize,
+        revision: Revision,
+    ) -> Arc<statefulset::Revision> {
         let (names, data) = (&self.names, &self.data);
-        let parsed = self.revisions.entry((template, revision)).or_insert_with(|| {
-            let object = revision_object(settings, &revision, &names[template], &data[template]);
-            Arc::new(statefulset::Revision::parse(&object).expect("the revisions of the worlds are sound"))
-        });
+        let parsed = self
+            .revisions
+            .entry((template, revision))
+            .or_insert_with(|| {
+                let object =
+                    revision_object(settings, &revision, &names[template], &data[template]);
+                Arc::new(
+                    statefulset::Revision::parse(&object)
+                        .expect("the revisions of the worlds are sound"),
+                )
+            });
         parsed.clone()
     }
 }
 
-fn places<T: Copy, const N: usize>(all: &[Option<T>; N]) -> impl Iterator<Item = (usize, T)> + use<T, N> {
-    all.to_owned().into_iter().enumerate().filter_map(|(at, one)| one.map(|one| (at, one)))
+fn places<T: Copy, const N: usize>(all: &[Option<T>; N]) -> impl Iterator<Item = (usize, T)> + '_ {
+    all.iter()
+        .copied()
+        .enumerate()
+        .filter_map(|(at, one)| one.map(|one| (at, one)))
 }
 
 /// The number after the last dash (`web-2`, `pod-2-5`) or the whole of a resourceVersion.
 fn number(name: &str) -> u8 {
     let digits = name.rsplit_once('-').map_or(name, |(_, digits)| digits);
-    digits.parse().expect("names of the worlds end in small numbers")
+    digits
+        .parse()
+        .expect("names of the worlds end in small numbers")
 }
 
 fn small<T: TryInto<u8>>(number: T) -> u8 {
-    number.try_into().ok().expect("numbers of the worlds are small")
+    number
+        .try_into()
+        .ok()
+        .expect("numbers of the worlds are small")
 }
 
 fn owner(owners: &Value) -> Owner {
@@ -243,9 +388,15 @@ fn owner(owners: &Value) -> Owner {
 fn reference(settings: Settings, owner: Owner, ordinal: usize) -> Value {
     match owner {
         Owner::Nobody => json!([]),
-        Owner::Set(uid) => json!([{"apiVersion": api_version(settings), "kind": "StatefulSet", "name": NAME, "uid": format!("set-{uid}"), "controller": true, "blockOwnerDeletion": true}]),
-        Owner::Pod(uid) => json!([{"apiVersion": "v1", "kind": "Pod", "name": format!("{NAME}-{ordinal}"), "uid": format!("pod-{ordinal}-{uid}"), "controller": true, "blockOwnerDeletion": true}]),
-        Owner::Stranger => json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": "other-1", "controller": true}]),
+        Owner::Set(uid) => {
+            json!([{"apiVersion": api_version(settings), "kind": "StatefulSet", "name": NAME, "uid": format!("set-{uid}"), "controller": true, "blockOwnerDeletion": true}])
+        }
+        Owner::Pod(uid) => {
+            json!([{"apiVersion": "v1", "kind": "Pod", "name": format!("{NAME}-{ordinal}"), "uid": format!("pod-{ordinal}-{uid}"), "controller": true, "blockOwnerDeletion": true}])
+        }
+        Owner::Stranger => {
+            json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": "other-1", "controller": true}])
+        }
     }
 }
 
@@ -267,7 +418,9 @@ fn template_object(template: u8) -> Value {
 pub(crate) fn set_object(settings: Settings, set: &Set, names: &[Arc<str>]) -> Value {
     let policy = |delete: bool| if delete { "Delete" } else { "Retain" };
     let strategy = match settings.strategy {
-        Strategy::Rolling(max) => json!({"type": "RollingUpdate", "rollingUpdate": {"partition": set.partition, "maxUnavailable": max}}),
+        Strategy::Rolling(max) => {
+            json!({"type": "RollingUpdate", "rollingUpdate": {"partition": set.partition, "maxUnavailable": max}})
+        }
         Strategy::RollingNull => json!({"type": "RollingUpdate"}),
         Strategy::OnDelete => json!({"type": "OnDelete"}),
         Strategy::Recreate => json!({"type": "Recreate"}),
@@ -284,14 +437,27 @@ pub(crate) fn set_object(settings: Settings, set: &Set, names: &[Arc<str>]) -> V
     if set.deleting != Deleting::No {
         metadata["deletionTimestamp"] = json!("2026-01-01T12:00:00Z");
     }
-    let Status { observed, replicas, ready, available, current, updated, current_revision, update_revision } = set.status;
-    let name = |template: Option<u8>| template.map(|template| names[usize::from(template)].to_string());
+    let Status {
+        observed,
+        replicas,
+        ready,
+        available,
+        current,
+        updated,
+        current_revision,
+        update_revision,
+    } = set.status;
+    let name =
+        |template: Option<u8>| template.map(|template| names[usize::from(template)].to_string());
     let mut status = json!({"replicas": replicas, "readyReplicas": ready, "availableReplicas": available, "currentReplicas": current, "updatedReplicas": updated});
     if observed > 0 {
         status["observedGeneration"] = json!(observed);
         status["collisionCount"] = json!(0);
     }
-    for (field, revision) in [("currentRevision", current_revision), ("updateRevision", update_revision)] {
+    for (field, revision) in [
+        ("currentRevision", current_revision),
+        ("updateRevision", update_revision),
+    ] {
         if let Some(name) = name(revision) {
             status[field] = json!(name);
         }
@@ -315,7 +481,13 @@ pub(crate) fn set_object(settings: Settings, set: &Set, names: &[Arc<str>]) -> V
     })
 }
 
-fn pod_object(ordinal: usize, pod: &Pod, names: &[Arc<str>], claims: bool, now: Timestamp) -> Value {
+fn pod_object(
+    ordinal: usize,
+    pod: &Pod,
+    names: &[Arc<str>],
+    claims: bool,
+    now: Timestamp,
+) -> Value {
     let name = format!("{NAME}-{ordinal}");
     let mut labels = json!({
         "app": NAME,
@@ -328,7 +500,9 @@ fn pod_object(ordinal: usize, pod: &Pod, names: &[Arc<str>], claims: bool, now: 
     let mut metadata = json!({"name": name, "namespace": NAMESPACE, "uid": format!("pod-{ordinal}-{}", pod.uid), "labels": labels});
     metadata["ownerReferences"] = match pod.owner {
         // Worlds whose sets are of another group have the reference's apiVersion of that group; only the UID is read of it.
-        Owner::Set(uid) => json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": NAME, "uid": format!("set-{uid}"), "controller": true, "blockOwnerDeletion": true}]),
+        Owner::Set(uid) => {
+            json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": NAME, "uid": format!("set-{uid}"), "controller": true, "blockOwnerDeletion": true}])
+        }
         Owner::Nobody | Owner::Pod(_) | Owner::Stranger => json!([]),
     };
     if pod.terminating {
@@ -338,10 +512,14 @@ fn pod_object(ordinal: usize, pod: &Pod, names: &[Arc<str>], claims: bool, now: 
     let long_ago = now - jiff::SignedDuration::from_hours(1);
     let status = match pod.life {
         Life::Pending | Life::Bound => json!({"phase": "Pending"}),
-        Life::Running => json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}),
+        Life::Running => {
+            json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]})
+        }
         Life::Ready => json!({"phase": "Running", "conditions": ready(now)}),
         Life::Aged => json!({"phase": "Running", "conditions": ready(long_ago)}),
-        Life::Failed => json!({"phase": "Failed", "conditions": [{"type": "Ready", "status": "False"}]}),
+        Life::Failed => {
+            json!({"phase": "Failed", "conditions": [{"type": "Ready", "status": "False"}]})
+        }
     };
     let volumes = if claims {
         json!([{"name": "data", "persistentVolumeClaim": {"claimName": format!("data-{NAME}-{ordinal}")}}])

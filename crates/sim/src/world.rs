@@ -140,9 +140,20 @@ impl World {
 
     /// The first lines of its scenarios: the set, and how it begins.
     pub(crate) fn opening(&self) -> Vec<String> {
-        let Settings { parallel, strategy, claims, delete_with_set, delete_with_pod, min_ready, history } = self.settings;
+        let Settings {
+            parallel,
+            strategy,
+            claims,
+            delete_with_set,
+            delete_with_pod,
+            min_ready,
+            history,
+        } = self.settings;
         let policy = if parallel { "Parallel" } else { "OrderedReady" };
-        let mut line = format!("set web replicas={} policy={policy} history={history} template=A", self.replicas);
+        let mut line = format!(
+            "set web replicas={} policy={policy} history={history} template=A",
+            self.replicas
+        );
         line += &match strategy {
             Strategy::Rolling(max) => format!(" partition={} maxUnavailable={max}", self.partition),
             Strategy::RollingNull => " strategy=RollingUpdate".to_owned(),
