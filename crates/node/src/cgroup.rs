@@ -3,6 +3,7 @@
 //! A pod has a folder, `stead/<instance>/<pod UID>`, in each hierarchy that matters, and each container one in it.
 //! Only the containers tier has them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -227,17 +228,51 @@ impl Cgroup {
 
 /// Removes the folders of a pod, and those above that have become empty; what is not empty stays.
 pub(crate) fn remove_pod(pod: &str) {
-    let hierarchies = CONTROLLERS
-        .iter()
-        .map(|name| Path::new(MOUNT).join(name))
-        .chain([PathBuf::from(MOUNT)]);
-    for hierarchy in hierarchies {
+    for hierarchy in hierarchies() {
+        remove_below(&hierarchy.join(pod));
         for folder in Path::new(pod).ancestors() {
             if folder.as_os_str().is_empty() || fs::remove_dir(hierarchy.join(folder)).is_err() {
                 break;
             }
         }
     }
+}
+
+/// Removes the folders in `parent` that have none of these names: what is left of pods that nobody knows any more.
+pub(crate) fn sweep(parent: &str, known: &BTreeSet<String>) {
+    for hierarchy in hierarchies() {
+        for pod in folders_in(&hierarchy.join(parent)) {
+            let name = pod.file_name().and_then(|name| name.to_str());
+            if !name.is_some_and(|name| known.contains(name)) {
+                remove_below(&pod);
+                // One that still has processes stays, and is tried again at the next start.
+                let _ = fs::remove_dir(pod);
+            }
+        }
+    }
+}
+
+fn remove_below(folder: &Path) {
+    for container in folders_in(folder) {
+        let _ = fs::remove_dir(container);
+    }
+}
+
+fn folders_in(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect()
+}
+
+fn hierarchies() -> impl Iterator<Item = PathBuf> {
+    CONTROLLERS
+        .iter()
+        .map(|name| Path::new(MOUNT).join(name))
+        .chain([PathBuf::from(MOUNT)])
 }
 
 /// A file of the kernel takes a value in one write.

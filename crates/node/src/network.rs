@@ -168,7 +168,8 @@ impl Network {
 
     /// Gives back what belongs to no pod that is known: what a crash or a removed data folder left.
     pub(crate) fn sweep(&self, known: &BTreeSet<String>) -> io::Result<()> {
-        for entry in fs::read_dir(&self.namespaces)? {
+        // A folder that is not there holds nothing to give back.
+        for entry in fs::read_dir(&self.namespaces).into_iter().flatten() {
             let entry = entry?;
             if !entry
                 .file_name()
@@ -178,6 +179,7 @@ impl Network {
                 remove_namespaces(&entry.path())?;
             }
         }
+        crate::cgroup::sweep(&format!("stead/{}", self.instance), known);
         let netlink = Netlink::open()?;
         let ours = format!("{PREFIX}{}", self.instance);
         let wanted: BTreeSet<String> = known.iter().map(|uid| self.interface(uid)).collect();

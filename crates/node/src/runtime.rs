@@ -24,9 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use open::{RuntimeOptions, TierReport, choose, open, probe};
 pub(crate) use process::{ProcessMark, boot_id, raw_pid};
-pub(crate) use record::{
-    CONTAINER_VARIABLE, First, Holder, Order, POD_VARIABLE, Place, RecordDir,
-};
+pub(crate) use record::{CONTAINER_VARIABLE, First, Holder, Order, POD_VARIABLE, Place, RecordDir};
 
 /// The file below the folder of all containers that every shim touches when a container has changed.
 pub(crate) const CHANGES_FILE: &str = ".changed";
@@ -285,7 +283,11 @@ pub trait Runtime: Send + Sync + 'static {
     fn start<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
     /// Sends a signal to the container's first process.
-    fn signal<'a>(&'a self, id: &'a ContainerId, signal: i32) -> BoxFuture<'a, Result<(), RuntimeError>>;
+    fn signal<'a>(
+        &'a self,
+        id: &'a ContainerId,
+        signal: i32,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
     /// Ends every process of the container, at once. Returns when none is left.
     fn kill<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), RuntimeError>>;
@@ -300,7 +302,11 @@ pub trait Runtime: Send + Sync + 'static {
     fn changed(&self) -> tokio::sync::watch::Receiver<u64>;
 
     /// Runs a program in a running container.
-    fn exec<'a>(&'a self, id: &'a ContainerId, exec: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, RuntimeError>>;
+    fn exec<'a>(
+        &'a self,
+        id: &'a ContainerId,
+        exec: &'a ExecRequest,
+    ) -> BoxFuture<'a, Result<ExecSession, RuntimeError>>;
 
     /// Forgets one ended container: its record and its private layer, never its log and never a volume.
     fn forget<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), RuntimeError>>;
@@ -316,7 +322,10 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Names that containers must be able to resolve where there is no DNS of our own: (address, names).
     /// Kept in each pod's /etc/hosts by the rootless tier; ignored where DNS answers.
-    fn set_names<'a>(&'a self, names: &'a [(IpAddr, Vec<String>)]) -> BoxFuture<'a, Result<(), RuntimeError>>;
+    fn set_names<'a>(
+        &'a self,
+        names: &'a [(IpAddr, Vec<String>)],
+    ) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
     /// Gives back what the tier keeps of the machine between runs: the pods' network and namespaces. Records, logs and
     /// volumes stay, and the next [`open`] takes it all up again. Refused with [`RuntimeError::StillHeld`] while a

@@ -88,7 +88,13 @@ struct Sandbox {
 }
 
 impl Local {
-    pub(super) fn open(tier: Tier, options: RuntimeOptions) -> Result<Self, RuntimeError> {
+    pub(super) fn open(tier: Tier, mut options: RuntimeOptions) -> Result<Self, RuntimeError> {
+        make_folder(&options.data_dir)?;
+        // Containers cover this path: it must be the true one.
+        options.data_dir = options.data_dir.canonicalize().map_err(system(format!(
+            "follow the path of {}",
+            options.data_dir.display()
+        )))?;
         let node = options.data_dir.join("node");
         let containers = node.join("containers");
         let sandboxes = node.join("sandboxes");

@@ -133,6 +133,7 @@ impl Trial {
             std::process::id()
         ));
         fs::create_dir_all(&folder)?;
+        let folder = folder.canonicalize()?;
         let helper = Command::new(&options.shim)
             .args(["shim", "probe", name(tier)])
             .arg(&folder)

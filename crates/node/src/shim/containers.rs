@@ -28,13 +28,13 @@ pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFa
     let program = program(order);
     let namespaces = pod_namespaces(order)?;
     let cgroup = make_cgroup(order)?;
-    let (stdout, stderr, streams) = make_streams()?;
+    let (streams, child) = make_streams(order)?;
     match fork_gated(OneThread::prove()?, OWN)? {
         Side::Child(mut gate) => {
             gate.pass();
             let entered = begin_session()
                 .and_then(|()| enter(order, &dir.layer(), &namespaces, &cgroup))
-                .and_then(|()| streams.take_over());
+                .and_then(|()| child.take_over(order.spec.tty));
             let sentence = match entered {
                 Ok(()) => program.run(),
                 Err(sentence) => sentence,
@@ -42,13 +42,12 @@ pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFa
             gate.fail(&sentence)
         }
         Side::Parent(keeper) => {
-            drop(streams);
+            drop(child);
             cgroup.add(keeper.pid)?;
-            record_first(order, dir, keeper.pid, &[&stdout, &stderr])?;
+            record_first(order, dir, keeper.pid, &streams)?;
             Ok(Launched {
                 pid: keeper.open()?,
-                stdout,
-                stderr,
+                streams,
             })
         }
     }
@@ -66,6 +65,7 @@ pub(super) fn program(order: &Order) -> Program {
         group: Some(spec.group.unwrap_or_else(|| super::users::group_of(user))),
         groups: Some(spec.groups.clone()),
         no_new_privileges: spec.no_new_privileges,
+        makes_cwd: true,
         dies_with_parent: true,
         capabilities: Some(super::capabilities::wanted(
             spec.privileged,
@@ -74,6 +74,9 @@ pub(super) fn program(order: &Order) -> Program {
         )),
     };
     program.default_variable("PATH", DEFAULT_PATH);
+    if spec.tty {
+        program.default_variable("TERM", "xterm");
+    }
     program.default_variable("HOSTNAME", &order.place.hostname);
     program.default_variable("HOME", &super::users::home_of(user));
     program

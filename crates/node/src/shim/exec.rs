@@ -11,19 +11,17 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
-use rustix::pty::OpenptFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::runtime::{Order, RecordDir, Tier, raw_pid};
 use crate::sys::OneThread;
 
-use super::launch::{ChildStreams, Side, StartFailure, begin_session, fork_gated};
+use super::launch::{ChildStreams, Side, StartFailure, begin_session, fork_gated, open_terminal};
 use super::program::Program;
 
 /// What is to run. Its streams come with it: standard input (if wanted), output and error, unless it has a terminal.
@@ -131,7 +129,7 @@ fn start(
     match fork_gated(alone, CloneFlags::empty())? {
         Side::Child(mut gate) => {
             gate.pass();
-            let sentence = match take_streams(&streams, exec.tty) {
+            let sentence = match begin_session().and_then(|()| streams.take_over(exec.tty)) {
                 Ok(()) => program.run(),
                 Err(sentence) => sentence,
             };
@@ -179,35 +177,6 @@ fn child_streams(mut streams: Vec<OwnedFd>, null: OwnedFd) -> io::Result<ChildSt
         }),
         (_, _, _) => Err(io::Error::from(io::ErrorKind::InvalidInput)),
     }
-}
-
-/// A terminal of the container's own: the program's end three times, and the other end.
-fn open_terminal() -> io::Result<(ChildStreams, OwnedFd)> {
-    let master = rustix::fs::open(
-        "/dev/ptmx",
-        OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    rustix::pty::unlockpt(&master)?;
-    let slave = rustix::pty::ioctl_tiocgptpeer(
-        &master,
-        OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
-    )?;
-    let streams = ChildStreams {
-        stdin: slave.try_clone()?,
-        stdout: slave.try_clone()?,
-        stderr: slave,
-    };
-    Ok((streams, master))
-}
-
-fn take_streams(streams: &ChildStreams, tty: bool) -> Result<(), String> {
-    begin_session()?;
-    if tty {
-        rustix::process::ioctl_tiocsctty(&streams.stdin)
-            .map_err(|error| format!("take the terminal: {error}"))?;
-    }
-    streams.take_over()
 }
 
 /// Waits for the program's end; ends it when whoever asked is gone.

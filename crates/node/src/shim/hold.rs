@@ -7,8 +7,9 @@
 //! It is asked by signals, for a signal to a verified process needs no path and no protocol: SIGTERM ends every
 //! process of the container at once, SIGHUP goes on in a new log file.
 
-use std::fs::OpenOptions;
-use std::io::{self, PipeReader, Read, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::sys::signal::{SigSet, Signal as NixSignal};
@@ -80,6 +81,7 @@ fn run(order: &Order, dir: &RecordDir, signals: &SignalFd) -> io::Result<Contain
         Ok(launched) => launched,
         Err(failure) => {
             end_everything(order)?;
+            super::launch::clean_up(order);
             return Ok(failed(failure.0));
         }
     };
@@ -94,10 +96,12 @@ fn run(order: &Order, dir: &RecordDir, signals: &SignalFd) -> io::Result<Contain
     let finished_at = now();
     end_everything(order)?;
     outputs.drain(&mut log);
+    let oom = super::launch::ran_out_of_memory(order);
+    super::launch::clean_up(order);
     Ok(ContainerState::Exited {
         code: end.code,
         signal: end.signal,
-        oom: super::launch::ran_out_of_memory(order),
+        oom,
         started_at,
         finished_at,
     })
@@ -175,7 +179,6 @@ fn end_everything(order: &Order) -> io::Result<()> {
     if order.tier == Tier::Processes {
         marks::end(&marks::Marks::of_container(&order.spec.id), &order.boot)?;
     }
-    super::launch::clean_up(order);
     Ok(())
 }
 
@@ -229,24 +232,23 @@ struct Outputs {
     pid: u32,
     stdout: Output,
     stderr: Output,
+    /// Held so that a program that reads waits instead of meeting the end.
+    _stdin: Option<OwnedFd>,
 }
 
 struct Output {
-    pipe: Option<PipeReader>,
+    pipe: Option<File>,
     lines: Lines,
 }
 
 impl Outputs {
     fn of(launched: Launched) -> io::Result<Self> {
-        let Launched {
-            pid,
-            stdout,
-            stderr,
-        } = launched;
+        let Launched { pid, streams } = launched;
         Ok(Self {
             pid,
-            stdout: Output::of(stdout, Stream::Stdout)?,
-            stderr: Output::of(stderr, Stream::Stderr)?,
+            stdout: Output::of(Some(streams.stdout), Stream::Stdout)?,
+            stderr: Output::of(streams.stderr, Stream::Stderr)?,
+            _stdin: streams.stdin,
         })
     }
 
@@ -279,10 +281,12 @@ impl Outputs {
 }
 
 impl Output {
-    fn of(pipe: PipeReader, stream: Stream) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&pipe, true)?;
+    fn of(pipe: Option<OwnedFd>, stream: Stream) -> io::Result<Self> {
+        if let Some(pipe) = &pipe {
+            rustix::io::ioctl_fionbio(pipe, true)?;
+        }
         Ok(Self {
-            pipe: Some(pipe),
+            pipe: pipe.map(File::from),
             lines: Lines::new(stream),
         })
     }

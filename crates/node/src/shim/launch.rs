@@ -5,10 +5,12 @@
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use nix::sched::CloneFlags;
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::pty::OpenptFlags;
 
 use crate::cgroup::Cgroup;
 use crate::runtime::{First, Order, ProcessMark, RecordDir, Tier};
@@ -28,10 +30,18 @@ impl From<io::Error> for StartFailure {
 pub(super) struct Launched {
     /// Its first process, a child of this shim.
     pub(super) pid: u32,
-    /// What it writes.
-    pub(super) stdout: PipeReader,
-    /// What it complains about.
-    pub(super) stderr: PipeReader,
+    /// Its streams.
+    pub(super) streams: ShimStreams,
+}
+
+/// The shim's ends of a container's streams.
+pub(super) struct ShimStreams {
+    /// What it writes; everything, with a terminal.
+    pub(super) stdout: OwnedFd,
+    /// What it complains about, without a terminal.
+    pub(super) stderr: Option<OwnedFd>,
+    /// Where it reads, when it is to be able to.
+    pub(super) stdin: Option<OwnedFd>,
 }
 
 /// Launches the container of this order.
@@ -68,8 +78,12 @@ pub(super) struct ChildStreams {
 }
 
 impl ChildStreams {
-    /// Makes them the standard streams of the calling process.
-    pub(super) fn take_over(&self) -> Result<(), String> {
+    /// Makes them the standard streams of the calling process, which leads a session; a terminal becomes its own.
+    pub(super) fn take_over(&self, tty: bool) -> Result<(), String> {
+        if tty {
+            rustix::process::ioctl_tiocsctty(&self.stdin)
+                .map_err(|error| format!("take the terminal: {error}"))?;
+        }
         rustix::stdio::dup2_stdin(&self.stdin)
             .and_then(|()| rustix::stdio::dup2_stdout(&self.stdout))
             .and_then(|()| rustix::stdio::dup2_stderr(&self.stderr))
@@ -84,16 +98,56 @@ pub(super) fn begin_session() -> Result<(), String> {
         .map_err(|error| format!("begin a session: {error}"))
 }
 
-/// The shim's ends of a container's outputs, with the child's ends of its streams.
-pub(super) fn make_streams() -> io::Result<(PipeReader, PipeReader, ChildStreams)> {
+/// The streams of this container: the shim's ends and the child's.
+pub(super) fn make_streams(order: &Order) -> io::Result<(ShimStreams, ChildStreams)> {
+    if order.spec.tty {
+        let (child, master) = open_terminal()?;
+        let shim = ShimStreams {
+            stdout: master,
+            stderr: None,
+            stdin: None,
+        };
+        return Ok((shim, child));
+    }
+    let (stdin, child_stdin): (Option<OwnedFd>, OwnedFd) = if order.spec.stdin {
+        let (child, shim) = io::pipe()?;
+        (Some(shim.into()), child.into())
+    } else {
+        (None, File::open("/dev/null")?.into())
+    };
     let (stdout, child_stdout) = io::pipe()?;
     let (stderr, child_stderr) = io::pipe()?;
-    let streams = ChildStreams {
-        stdin: File::open("/dev/null")?.into(),
+    let shim = ShimStreams {
+        stdout: stdout.into(),
+        stderr: Some(stderr.into()),
+        stdin,
+    };
+    let child = ChildStreams {
+        stdin: child_stdin,
         stdout: child_stdout.into(),
         stderr: child_stderr.into(),
     };
-    Ok((stdout, stderr, streams))
+    Ok((shim, child))
+}
+
+/// A terminal of the caller's /dev: the program's end three times, and the other end.
+pub(super) fn open_terminal() -> io::Result<(ChildStreams, OwnedFd)> {
+    let master = rustix::fs::open(
+        "/dev/ptmx",
+        OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    rustix::pty::unlockpt(&master)?;
+    let slave = rustix::pty::ioctl_tiocgptpeer(
+        &master,
+        OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
+    )?;
+    let streams = ChildStreams {
+        stdin: slave.try_clone()?,
+        stdout: slave.try_clone()?,
+        stderr: slave,
+    };
+    Ok((streams, master))
 }
 
 /// The child's side of the way from fork to exec.
@@ -172,12 +226,16 @@ pub(super) fn record_first(
     order: &Order,
     dir: &RecordDir,
     pid: u32,
-    outputs: &[&PipeReader],
+    streams: &ShimStreams,
 ) -> io::Result<()> {
-    let pipes = outputs
-        .iter()
-        .map(|pipe| Ok(rustix::fs::fstat(pipe.as_fd())?.st_ino))
-        .collect::<io::Result<Vec<u64>>>()?;
+    let pipes = match &streams.stderr {
+        // Terminals are known by number, which is soon given again: they prove nothing.
+        None => Vec::new(),
+        Some(stderr) => [&streams.stdout, stderr]
+            .into_iter()
+            .map(|pipe| Ok(rustix::fs::fstat(pipe)?.st_ino))
+            .collect::<io::Result<Vec<u64>>>()?,
+    };
     dir.write_first(&First {
         process: ProcessMark::of(pid, &order.boot)?,
         pipes,

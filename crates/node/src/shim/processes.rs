@@ -15,23 +15,22 @@ use super::program::{DEFAULT_PATH, Program};
 /// Starts the container's program.
 pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFailure> {
     let program = program(order);
-    let (stdout, stderr, streams) = make_streams()?;
+    let (streams, child) = make_streams(order)?;
     match fork_gated(OneThread::prove()?, CloneFlags::empty())? {
         Side::Child(mut gate) => {
             gate.pass();
-            let sentence = match begin_session().and_then(|()| streams.take_over()) {
+            let sentence = match begin_session().and_then(|()| child.take_over(order.spec.tty)) {
                 Ok(()) => program.run(),
                 Err(sentence) => sentence,
             };
             gate.fail(&sentence)
         }
         Side::Parent(keeper) => {
-            drop(streams);
-            record_first(order, dir, keeper.pid, &[&stdout, &stderr])?;
+            drop(child);
+            record_first(order, dir, keeper.pid, &streams)?;
             Ok(Launched {
                 pid: keeper.open()?,
-                stdout,
-                stderr,
+                streams,
             })
         }
     }
@@ -49,10 +48,14 @@ pub(super) fn program(order: &Order) -> Program {
         group: spec.group.or(spec.user.map(super::users::group_of)),
         groups: (changes_user && rustix::process::geteuid().is_root()).then(|| spec.groups.clone()),
         no_new_privileges: spec.no_new_privileges,
+        makes_cwd: false,
         dies_with_parent: true,
         capabilities: None,
     };
     program.default_variable("PATH", DEFAULT_PATH);
+    if spec.tty {
+        program.default_variable("TERM", "xterm");
+    }
     program.default_variable("HOSTNAME", &order.place.hostname);
     let uid = spec
         .user

@@ -32,6 +32,8 @@ pub(crate) struct Program {
     /// Supplementary groups to have, where the process may choose them.
     pub(crate) groups: Option<Vec<u32>>,
     pub(crate) no_new_privileges: bool,
+    /// Whether a working folder that is missing is made, as container engines do; never on the machine itself.
+    pub(crate) makes_cwd: bool,
     /// The kernel ends it when its parent ends.
     pub(crate) dies_with_parent: bool,
     /// Capabilities to keep, as numbers; `None` keeps what the process has.
@@ -92,13 +94,12 @@ impl Program {
     }
 
     fn enter_cwd(&self) -> Result<(), String> {
-        rustix::process::chdir(&self.cwd).map_err(|errno| {
-            format!(
-                "chdir to cwd ({:?}) set in config.json failed: {}",
-                self.cwd,
-                phrase(&errno.into())
-            )
-        })
+        if self.makes_cwd && !self.cwd.exists() {
+            fs::create_dir_all(&self.cwd)
+                .map_err(|error| format!("mkdir {:?}: {}", self.cwd, phrase(&error)))?;
+        }
+        rustix::process::chdir(&self.cwd)
+            .map_err(|errno| format!("chdir to cwd {:?}: {}", self.cwd, phrase(&errno.into())))
     }
 
     fn become_user(&self) -> io::Result<()> {

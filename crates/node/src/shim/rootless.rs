@@ -36,25 +36,24 @@ const VIEW: View<'static> = View {
 pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFailure> {
     fs::create_dir_all(dir.layer())?;
     let program = program(order);
-    let (stdout, stderr, streams) = make_streams()?;
+    let (streams, child) = make_streams(order)?;
     match fork_gated(OneThread::prove()?, NAMESPACES)? {
         Side::Child(mut gate) => {
             gate.pass();
             let entered = begin_session().and_then(|()| VIEW.enter(order, &dir.layer()));
-            let sentence = match entered.and_then(|()| streams.take_over()) {
+            let sentence = match entered.and_then(|()| child.take_over(order.spec.tty)) {
                 Ok(()) => program.run(),
                 Err(sentence) => sentence,
             };
             gate.fail(&sentence)
         }
         Side::Parent(keeper) => {
-            drop(streams);
+            drop(child);
             map_users(keeper.pid, &order_users(order))?;
-            record_first(order, dir, keeper.pid, &[&stdout, &stderr])?;
+            record_first(order, dir, keeper.pid, &streams)?;
             Ok(Launched {
                 pid: keeper.open()?,
-                stdout,
-                stderr,
+                streams,
             })
         }
     }
@@ -92,6 +91,7 @@ pub(super) fn program(order: &Order) -> Program {
         group: (!own).then_some(users.group),
         groups: (!own).then(|| spec.groups.clone()),
         no_new_privileges: spec.no_new_privileges,
+        makes_cwd: true,
         dies_with_parent: true,
         capabilities: Some(super::capabilities::wanted(
             false,
@@ -100,6 +100,9 @@ pub(super) fn program(order: &Order) -> Program {
         )),
     };
     program.default_variable("PATH", DEFAULT_PATH);
+    if spec.tty {
+        program.default_variable("TERM", "xterm");
+    }
     program.default_variable("HOSTNAME", &order.place.hostname);
     program.default_variable("HOME", &super::users::home_of(users.user));
     program

@@ -90,6 +90,11 @@ impl View<'_> {
                 path,
                 is_dir: source.is_dir(),
             })
+            // A working folder is made where it is missing, as container engines do.
+            .chain(order.spec.cwd.iter().map(|path| Target {
+                path: path.clone(),
+                is_dir: true,
+            }))
             .collect();
         let mut without = Vec::new();
         if !order.spec.privileged {

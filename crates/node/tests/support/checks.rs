@@ -687,3 +687,144 @@ pub(crate) async fn the_kernel_is_out_of_reach(tier: Tier) {
             .replace(" \n", " \n")
     );
 }
+
+pub(crate) async fn a_missing_working_folder_is_made(tier: Tier) {
+    let bench = Bench::new(tier);
+    let mut spec = bench.script("a", "pwd; ls | wc -l");
+    spec.cwd = Some("/var/lib/stead-test/work".into());
+    assert_eq!(
+        printed(&bench, &spec).await,
+        "/var/lib/stead-test/work\n0\n"
+    );
+    assert!(!std::path::Path::new("/var/lib/stead-test").exists());
+}
+
+pub(crate) async fn a_container_with_a_terminal_has_one(tier: Tier) {
+    let bench = Bench::new(tier);
+    let mut spec = bench.script(
+        "a",
+        "[ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo $TERM; echo again >&2",
+    );
+    spec.tty = true;
+    bench.run(&spec).await;
+    let log = std::fs::read_to_string(&spec.log_path).expect("a log");
+    // A terminal writes a carriage return before each new line.
+    let written: Vec<&str> = log.split('\n').filter_map(|line| line.split_once(" stdout F ")).map(|(_, text)| text).collect();
+    assert_eq!(written, ["xterm\r", "again\r"]);
+}
+
+pub(crate) async fn a_container_with_standard_input_waits_for_it(tier: Tier) {
+    let bench = Bench::new(tier);
+    let mut spec = bench.script("a", "cat; echo at the end");
+    assert_eq!(printed(&bench, &spec).await, "at the end\n");
+    spec = bench.script("b", "echo up; cat; echo at the end");
+    spec.stdin = true;
+    bench.start_running(&spec).await;
+    bench.wait_for_log(&spec, "stdout F up").await;
+    bench.runtime.kill(&spec.id).await.expect("it can be ended");
+    assert_eq!(bench.log(&spec), "stdout F up\n");
+}
+
+pub(crate) async fn what_a_tier_cannot_honour_is_refused_with_the_reason(tier: Tier) {
+    let bench = Bench::new(tier);
+    let ask = |change: fn(&mut ContainerSpec)| {
+        let mut spec = bench.script("a", "true");
+        change(&mut spec);
+        match bench.runtime.check(&spec) {
+            Ok(()) => "fine".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    };
+    let refused =
+        |what: &str, why: &str| format!("{what} is not possible in the {tier:?} tier: {why}");
+    let with_mounts = tier != Tier::Processes;
+    let highest = tier == Tier::Containers;
+    let either = |fine: bool, what: &str, why: &str| {
+        if fine {
+            "fine".to_owned()
+        } else {
+            refused(what, why)
+        }
+    };
+    assert_eq!(
+        ask(|spec| spec.privileged = true),
+        either(
+            highest,
+            "a privileged container",
+            "only the containers tier can give privileges; it needs root with the right to mount"
+        ),
+    );
+    assert_eq!(
+        ask(|spec| spec.add_capabilities.push("NET_ADMIN".to_owned())),
+        either(
+            highest,
+            "capability NET_ADMIN",
+            "only the containers tier can give capabilities; it needs root with the right to mount"
+        ),
+    );
+    assert_eq!(
+        ask(|spec| spec.drop_capabilities.push("NO_SUCH".to_owned())),
+        refused(
+            "capability NO_SUCH",
+            "no kernel has a capability of this name"
+        ),
+    );
+    assert_eq!(
+        ask(|spec| spec.read_only_root = true),
+        either(
+            with_mounts,
+            "a read-only root file system",
+            "a plain process has the machine's own; use a machine that allows user namespaces"
+        ),
+    );
+    assert_eq!(
+        ask(|spec| spec.mounts.push(stead_node::runtime::Mount {
+            source: "/somewhere".into(),
+            target: "/data".into(),
+            read_only: false,
+        })),
+        either(
+            with_mounts,
+            "a mount at /data",
+            "a plain process has no file system of its own; let the container read its place from $STEAD_MOUNT_DATA, or use a machine that allows user namespaces"
+        ),
+    );
+    assert_eq!(
+        ask(|spec| {
+            spec.mounts.push(stead_node::runtime::Mount {
+                source: "/somewhere".into(),
+                target: "/data".into(),
+                read_only: false,
+            });
+            spec.argv = ["sh", "-c", "ls $STEAD_MOUNT_DATA"]
+                .map(str::to_owned)
+                .to_vec();
+        }),
+        "fine",
+    );
+    if tier == Tier::Processes && !rustix::process::geteuid().is_root() {
+        let refusal = ask(|spec| spec.user = Some(4321));
+        assert!(
+            refusal.starts_with("runAsUser 4321 is not possible"),
+            "{refusal}"
+        );
+    } else {
+        assert_eq!(ask(|spec| spec.user = Some(4321)), "fine");
+    }
+}
+
+pub(crate) async fn a_container_runs_as_the_user_that_it_asks_for(tier: Tier) {
+    let bench = Bench::new(tier);
+    let mut spec = bench.script(
+        "a",
+        "id -u; id -g; echo mine >/data/file; stat -c %u:%g /data/file",
+    );
+    spec.user = Some(4321);
+    spec.group = Some(8765);
+    let volume = bench.volume("data", "/data");
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&volume.source, Some(4321), Some(8765)).expect("root may");
+    }
+    spec.mounts.push(volume);
+    assert_eq!(printed(&bench, &spec).await, "4321\n8765\n4321:8765\n");
+}

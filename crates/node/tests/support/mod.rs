@@ -29,6 +29,9 @@ macro_rules! every_tier {
             a_command_that_is_none_fails_to_start
             a_machine_that_was_started_anew_has_no_containers
             each_pod_has_an_address_for_life
+            a_container_with_a_terminal_has_one
+            a_container_with_standard_input_waits_for_it
+            what_a_tier_cannot_honour_is_refused_with_the_reason
             a_program_can_be_run_inside
             a_program_inside_can_have_a_terminal
             a_program_inside_that_is_none_is_refused
@@ -49,6 +52,8 @@ macro_rules! tiers_with_mounts {
             names_are_kept_up_to_date_in_a_running_container
             a_container_has_its_own_processes_and_host_name
             the_kernel_is_out_of_reach
+            a_missing_working_folder_is_made
+            a_container_runs_as_the_user_that_it_asks_for
         }
     };
 }
