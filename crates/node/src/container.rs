@@ -47,17 +47,16 @@ impl Files {
 /// The container of this name, ephemeral ones included.
 pub(crate) fn find(pod: &core::Pod, name: &str) -> Option<core::Container> {
     let spec = pod.spec.as_ref()?;
-    let all = spec
+    let mut all = spec
         .containers
         .iter()
         .chain(spec.init_containers.iter().flatten());
-    all.filter(|c| c.name == name).cloned().next().or_else(|| {
+    all.find(|c| c.name == name).cloned().or_else(|| {
         spec.ephemeral_containers
             .iter()
             .flatten()
-            .filter(|c| c.name == name)
+            .find(|c| c.name == name)
             .map(as_container)
-            .next()
     })
 }
 

@@ -195,8 +195,11 @@ impl Reader {
 pub(crate) fn tail_offset(file: &mut (impl Read + Seek), lines: u64) -> std::io::Result<u64> {
     let size = file.seek(SeekFrom::End(0))?;
     let wanted = usize::try_from(lines).unwrap_or(usize::MAX);
+    if wanted == 0 {
+        return Ok(size);
+    }
     let mut window: u64 = 64 * 1_024;
-    while wanted > 0 {
+    loop {
         let begin = size.saturating_sub(window);
         file.seek(SeekFrom::Start(begin))?;
         let mut bytes = Vec::new();
@@ -208,7 +211,6 @@ pub(crate) fn tail_offset(file: &mut (impl Read + Seek), lines: u64) -> std::io:
             None => window = window.saturating_mul(4),
         }
     }
-    Ok(size)
 }
 
 /// Where lines begin that do not go on from the one before. `whole`: the bytes are the beginning of the file.

@@ -67,10 +67,8 @@ pub(crate) struct Manager {
     workers: BTreeMap<String, Handle>,
     records: BTreeMap<String, Vec<ContainerRecord>>,
     sandboxes: BTreeMap<String, PodSandbox>,
-    progress: (
-        mpsc::UnboundedSender<(String, Progress)>,
-        mpsc::UnboundedReceiver<(String, Progress)>,
-    ),
+    told: mpsc::UnboundedSender<(String, Progress)>,
+    progress: mpsc::UnboundedReceiver<(String, Progress)>,
     /// UIDs seen in a list that has not ended yet.
     listing: Option<BTreeSet<String>>,
     tasks: JoinSet<()>,
@@ -84,6 +82,7 @@ impl Manager {
         names: Arc<Names>,
     ) -> Result<Self, RuntimeError> {
         let sandboxes = shared.runtime.pods()?;
+        let (told, progress) = mpsc::unbounded_channel();
         let mut manager = Self {
             sandboxes: sandboxes
                 .into_iter()
@@ -94,7 +93,8 @@ impl Manager {
             names,
             workers: BTreeMap::new(),
             records: BTreeMap::new(),
-            progress: mpsc::unbounded_channel(),
+            told,
+            progress,
             listing: None,
             tasks: JoinSet::new(),
         };
@@ -123,7 +123,7 @@ impl Manager {
                 },
                 Some((kind, namespace, name)) = data.next() => self.refresh(kind, &namespace, &name),
                 Ok(()) = changed.changed() => self.distribute(),
-                Some((uid, progress)) = self.progress.1.recv() => self.progressed(&uid, progress),
+                Some((uid, progress)) = self.progress.recv() => self.progressed(&uid, progress),
             }
         }
         self.tasks.shutdown().await;
@@ -270,7 +270,7 @@ impl Manager {
         let lines = Lines {
             input: input_end,
             records: records_end,
-            progress: self.progress.0.clone(),
+            progress: self.told.clone(),
         };
         let handle = Handle {
             key,

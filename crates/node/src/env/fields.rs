@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1 as core;
 
-use crate::pod::as_container;
+use crate::container::find;
 use crate::quantity;
 
 /// The field at `path`. `pod_ip`: the address that the pod has by now, where fields of the status are possible.
@@ -98,21 +98,6 @@ pub(crate) fn resource(
     let value = quantity::ratio(&amount, divisor)
         .ok_or_else(|| format!("{} is not a quantity", selector.resource))?;
     Ok(value.to_string())
-}
-
-fn find(pod: &core::Pod, name: &str) -> Option<core::Container> {
-    let spec = pod.spec.as_ref()?;
-    let all = spec
-        .containers
-        .iter()
-        .chain(spec.init_containers.iter().flatten());
-    all.filter(|c| c.name == name).cloned().next().or_else(|| {
-        let ephemeral = spec.ephemeral_containers.iter().flatten();
-        ephemeral
-            .filter(|c| c.name == name)
-            .map(as_container)
-            .next()
-    })
 }
 
 /// All that the machine has of a resource.

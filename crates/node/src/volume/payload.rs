@@ -25,6 +25,9 @@ pub(crate) struct Content {
 /// Where upstream's defaults end.
 const DEFAULT_MODE: i32 = 0o644;
 
+/// The API puts this ConfigMap into every token volume; where nobody publishes it, the volume goes without.
+const FOREIGN_CA: &str = "openshift-service-ca.crt";
+
 /// Reads what volumes are made of.
 pub(crate) struct Sources<'a> {
     /// The API.
@@ -126,7 +129,8 @@ impl Sources<'_> {
         let mut all = Payload::new();
         for part in source.sources.iter().flatten() {
             let payload = if let Some(map) = &part.config_map {
-                self.config_map(&map.name, map.optional, map.items.as_deref(), mode)
+                let optional = map.optional.or((map.name == FOREIGN_CA).then_some(true));
+                self.config_map(&map.name, optional, map.items.as_deref(), mode)
                     .await?
             } else if let Some(secret) = &part.secret {
                 self.secret(&secret.name, secret.optional, secret.items.as_deref(), mode)

@@ -15,17 +15,26 @@ use crate::world::World;
 const SCHEDULER: [&str; 3] = ["node-selector", "unbound-claim", "missing-claim"];
 
 fn recorded() -> Vec<Value> {
-    let folder = std::env::var_os("STEAD_ORACLE")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/oracle"), PathBuf::from);
+    let folder = std::env::var_os("STEAD_ORACLE").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/oracle"),
+        PathBuf::from,
+    );
     let path = folder.join("pod-lives.jsonl.gz");
-    let file = std::fs::File::open(&path).unwrap_or_else(|error| panic!("{}: {error}; set STEAD_ORACLE", path.display()));
+    let file = std::fs::File::open(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; set STEAD_ORACLE", path.display()));
     let mut text = String::new();
-    flate2::read::GzDecoder::new(file).read_to_string(&mut text).expect("a gzip file");
-    text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+    flate2::read::GzDecoder::new(file)
+        .read_to_string(&mut text)
+        .expect("a gzip file");
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+        .collect()
 }
 
 fn live(life: &Value) -> (Value, Vec<String>) {
-    let text = life["pod"].to_string().replace("\"IMAGE\"", "\"stead.dev/host\"");
+    let text = life["pod"]
+        .to_string()
+        .replace("\"IMAGE\"", "\"stead.dev/host\"");
     let mut pod: Value = serde_json::from_str(&text).expect("a pod");
     pod["metadata"]["labels"] = serde_json::json!({"life": life["life"]});
     let default_limits = |container: &mut Value| {
@@ -36,13 +45,19 @@ fn live(life: &Value) -> (Value, Vec<String>) {
             }
         }
     };
-    pod["spec"]["containers"].as_array_mut().expect("containers").iter_mut().for_each(default_limits);
+    pod["spec"]["containers"]
+        .as_array_mut()
+        .expect("containers")
+        .iter_mut()
+        .for_each(default_limits);
     let bound_by_hand = !pod["spec"]["nodeName"].is_null();
     let mut world = World::new(pod);
     if bound_by_hand {
         world.forget_scheduling();
     } else {
-        world.events.insert(("Normal".to_owned(), "Scheduled".to_owned()));
+        world
+            .events
+            .insert(("Normal".to_owned(), "Scheduled".to_owned()));
     }
     let mut ends = false;
     for action in life["actions"].as_array().expect("actions") {
@@ -51,9 +66,17 @@ fn live(life: &Value) -> (Value, Vec<String>) {
         world.act(what);
         ends |= ["delete", "force", "unfinalize"].contains(&what);
     }
-    let seconds = life["seconds"].as_f64().expect("seconds").max(life["actions"].as_array().and_then(|a| a.last()).map_or(0.0, |a| a[0].as_f64().unwrap_or(0.0)));
+    let seconds = life["seconds"].as_f64().expect("seconds").max(
+        life["actions"]
+            .as_array()
+            .and_then(|a| a.last())
+            .map_or(0.0, |a| a[0].as_f64().unwrap_or(0.0)),
+    );
     world.until(if ends { seconds + 15.0 } else { seconds });
-    (summary::of(&world.trace, &world.events, !world.in_api), world.log)
+    (
+        summary::of(&world.trace, &world.events, !world.in_api),
+        world.log,
+    )
 }
 
 /// Lives that loop are compared as the oracle's own tool does it.
@@ -63,7 +86,11 @@ fn is_same(key: &str, want: &Value, got: &Value, loops: bool) -> bool {
         ("containers", true) => maps(want, got).is_some_and(|(want, got)| {
             want.len() == got.len()
                 && want.iter().all(|(name, want)| {
-                    let (Some(want), Some(got)) = (want.as_array(), got.get(name).and_then(Value::as_array)) else { return false };
+                    let (Some(want), Some(got)) =
+                        (want.as_array(), got.get(name).and_then(Value::as_array))
+                    else {
+                        return false;
+                    };
                     let upto = want.len().min(got.len()).saturating_sub(1);
                     want[..upto] == got[..upto]
                 })
@@ -83,7 +110,10 @@ fn is_same(key: &str, want: &Value, got: &Value, loops: bool) -> bool {
 fn every_life_that_a_node_decides_is_lived_as_under_the_kubelet() {
     let mut failed = BTreeMap::new();
     let lives = recorded();
-    let own: Vec<_> = lives.iter().filter(|l| !SCHEDULER.iter().any(|name| l["life"] == *name)).collect();
+    let own: Vec<_> = lives
+        .iter()
+        .filter(|l| !SCHEDULER.iter().any(|name| l["life"] == *name))
+        .collect();
     for life in &own {
         let want = &life["summary"];
         let text = want["containers"].to_string();
@@ -98,10 +128,21 @@ fn every_life_that_a_node_decides_is_lived_as_under_the_kubelet() {
             .map(|(key, want)| format!("  {key}\n    want {want}\n    got  {}", got[key.as_str()]))
             .collect();
         if !wrong.is_empty() {
-            failed.insert(life["life"].to_string(), format!("{}\n  {}", wrong.join("\n"), log.join("\n  ")));
+            failed.insert(
+                life["life"].to_string(),
+                format!("{}\n  {}", wrong.join("\n"), log.join("\n  ")),
+            );
         }
     }
-    let report: String = failed.iter().map(|(name, why)| format!("{name}\n{why}\n")).collect();
-    assert!(failed.is_empty(), "{} of {} lives differ:\n{report}", failed.len(), own.len());
+    let report: String = failed
+        .iter()
+        .map(|(name, why)| format!("{name}\n{why}\n"))
+        .collect();
+    assert!(
+        failed.is_empty(),
+        "{} of {} lives differ:\n{report}",
+        failed.len(),
+        own.len()
+    );
     assert!(own.len() >= 56, "only {} lives were found", own.len());
 }

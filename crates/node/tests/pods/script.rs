@@ -20,7 +20,10 @@ impl Script {
     pub(crate) fn parse(command: &[String]) -> Self {
         match command {
             [shell, flag, text, ..] if shell == "sh" && flag == "-c" => Self::read(text),
-            _ => Self { unstartable: true, ..Self::default() },
+            _ => Self {
+                unstartable: true,
+                ..Self::default()
+            },
         }
     }
 
@@ -30,7 +33,10 @@ impl Script {
         let mut last = 0;
         for word in text.split(';').map(str::trim) {
             let mut parts = word.split_whitespace();
-            match (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()) {
+            match (
+                parts.next().unwrap_or_default(),
+                parts.next().unwrap_or_default(),
+            ) {
                 ("sleep", time) => at += seconds(time),
                 ("exit", "$?") => return script.ending(at, last),
                 ("exit", code) => return script.ending(at, code.parse().unwrap_or(0)),
@@ -58,7 +64,10 @@ impl Script {
 
     /// Whether `/tmp/ok` is there so long after the start.
     pub(crate) fn is_ok(&self, after: SignedDuration) -> bool {
-        self.ok.iter().rfind(|(at, _)| *at <= after).is_some_and(|(_, there)| *there)
+        self.ok
+            .iter()
+            .rfind(|(at, _)| *at <= after)
+            .is_some_and(|(_, there)| *there)
     }
 }
 

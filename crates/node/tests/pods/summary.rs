@@ -16,7 +16,9 @@ pub(crate) fn of(trace: &[Value], events: &BTreeSet<(String, String)>, gone: boo
             let name = container["name"].as_str().expect("a name");
             let seen = containers.entry(name).or_insert_with(|| json!([]));
             let state = state(&container["state"]);
-            let fresh = ["ContainerCreating", "PodInitializing"].iter().any(|reason| state == json!(["waiting", reason]));
+            let fresh = ["ContainerCreating", "PodInitializing"]
+                .iter()
+                .any(|reason| state == json!(["waiting", reason]));
             if let Value::Array(seen) = seen
                 && !fresh
             {
@@ -26,10 +28,20 @@ pub(crate) fn of(trace: &[Value], events: &BTreeSet<(String, String)>, gone: boo
     }
     let last = trace.last().expect("a status");
     let conditions: BTreeSet<Vec<String>> = each(&last["conditions"])
-        .map(|c| ["type", "status", "reason"].map(|key| c[key].as_str().unwrap_or_default().to_owned()).to_vec())
+        .map(|c| {
+            ["type", "status", "reason"]
+                .map(|key| c[key].as_str().unwrap_or_default().to_owned())
+                .to_vec()
+        })
         .collect();
-    let restarts: Map<String, Value> =
-        statuses(last, false).map(|c| (c["name"].as_str().expect("a name").to_owned(), c["restartCount"].clone())).collect();
+    let restarts: Map<String, Value> = statuses(last, false)
+        .map(|c| {
+            (
+                c["name"].as_str().expect("a name").to_owned(),
+                c["restartCount"].clone(),
+            )
+        })
+        .collect();
     json!({
         "phases": phases, "ready": ready, "containers": containers, "gone": gone, "reason": last["reason"],
         "qosClass": last["qosClass"], "restarts": restarts, "conditions": conditions, "events": events,
@@ -42,7 +54,10 @@ fn each(list: &Value) -> impl Iterator<Item = &Value> {
 
 fn statuses(status: &Value, ephemeral: bool) -> impl Iterator<Item = &Value> {
     let ephemerals = ephemeral.then_some("ephemeralContainerStatuses");
-    ["initContainerStatuses", "containerStatuses"].into_iter().chain(ephemerals).flat_map(|list| each(&status[list]))
+    ["initContainerStatuses", "containerStatuses"]
+        .into_iter()
+        .chain(ephemerals)
+        .flat_map(|list| each(&status[list]))
 }
 
 fn push(list: &mut Vec<Value>, value: Value) {
@@ -52,8 +67,15 @@ fn push(list: &mut Vec<Value>, value: Value) {
 }
 
 fn state(state: &Value) -> Value {
-    let (kind, detail) = state.as_object().and_then(|s| s.iter().next()).expect("a state");
+    let (kind, detail) = state
+        .as_object()
+        .and_then(|s| s.iter().next())
+        .expect("a state");
     let mut words = vec![json!(kind)];
-    words.extend(["reason", "exitCode", "signal"].iter().filter_map(|key| detail.get(key).cloned()));
+    words.extend(
+        ["reason", "exitCode", "signal"]
+            .iter()
+            .filter_map(|key| detail.get(key).cloned()),
+    );
     Value::Array(words)
 }

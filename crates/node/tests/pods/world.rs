@@ -7,8 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1 as core;
 use serde_json::{Value, json};
 use stead_node::pod::{
-    Actual, Attempt, AttemptState, Blocker, Decision, Desired, End, Fate, HookId, HookKind, HookState, Machine, Memory,
-    Place, ProbeKind, ProbeRun, ProbeSpec, Step, Verdict, Verdicts, admit, decide,
+    Actual, Attempt, AttemptState, Blocker, Decision, Desired, End, Fate, HookId, HookKind,
+    HookState, Machine, Memory, Place, ProbeKind, ProbeRun, ProbeSpec, Step, Verdict, Verdicts,
+    admit, decide,
 };
 
 use crate::script::Script;
@@ -71,7 +72,8 @@ impl World {
     /// A pod that has just been bound to the node.
     pub(crate) fn new(pod: Value) -> Self {
         let start = "2026-01-01T00:00:00Z".parse().expect("a time");
-        let bound = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}]});
+        let bound =
+            json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}]});
         let mut world = Self {
             start,
             now: start,
@@ -126,8 +128,11 @@ impl World {
     pub(crate) fn act(&mut self, what: &str) {
         match what {
             "delete" => {
-                let grace = self.pod["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30);
-                self.pod["metadata"]["deletionTimestamp"] = json!(self.now + SignedDuration::from_secs(grace));
+                let grace = self.pod["spec"]["terminationGracePeriodSeconds"]
+                    .as_i64()
+                    .unwrap_or(30);
+                self.pod["metadata"]["deletionTimestamp"] =
+                    json!(self.now + SignedDuration::from_secs(grace));
                 self.pod["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
             }
             "force" => {
@@ -160,15 +165,27 @@ impl World {
     fn desired(&self) -> Desired {
         let mut desired = Desired::parse(&self.typed());
         if !self.in_api {
-            let grace_seconds = self.pod["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(desired.grace_seconds);
+            let grace_seconds = self.pod["metadata"]["deletionGracePeriodSeconds"]
+                .as_i64()
+                .unwrap_or(desired.grace_seconds);
             desired.fate = Fate::Gone { grace_seconds };
         }
         desired
     }
 
     fn actual(&self) -> Actual {
-        let attempts = self.lives.iter().map(|(name, lives)| (name.clone(), lives.iter().map(|l| l.attempt.clone()).collect()));
-        let machine = Machine { cpu_millis: 2_000, memory_bytes: 1 << 32, pods: 110, labels: BTreeMap::new() };
+        let attempts = self.lives.iter().map(|(name, lives)| {
+            (
+                name.clone(),
+                lives.iter().map(|l| l.attempt.clone()).collect(),
+            )
+        });
+        let machine = Machine {
+            cpu_millis: 2_000,
+            memory_bytes: 1 << 32,
+            pods: 110,
+            labels: BTreeMap::new(),
+        };
         let spec = self.typed().spec.expect("a spec");
         Actual {
             place: self.place,
@@ -192,8 +209,20 @@ impl World {
             other => json!(format!("{} {other:?}", life.attempt.number)),
         };
         let lives: Vec<_> = self.lives.values().flatten().map(running).collect();
-        let gate = self.reported.conditions.iter().flatten().any(|c| c.type_ == "e.com/gate");
-        json!([self.pod, self.in_api, lives, format!("{:?}{:?}", self.verdicts, self.hooks), self.removal_asked, gate])
+        let gate = self
+            .reported
+            .conditions
+            .iter()
+            .flatten()
+            .any(|c| c.type_ == "e.com/gate");
+        json!([
+            self.pod,
+            self.in_api,
+            lives,
+            format!("{:?}{:?}", self.verdicts, self.hooks),
+            self.removal_asked,
+            gate
+        ])
     }
 
     fn rounds(&mut self) {
@@ -204,7 +233,12 @@ impl World {
                 return;
             }
             self.view = Some(view);
-            let Decision { steps, blockers, wake_at, memory } = decide(&self.desired(), &self.actual(), self.now);
+            let Decision {
+                steps,
+                blockers,
+                wake_at,
+                memory,
+            } = decide(&self.desired(), &self.actual(), self.now);
             (self.memory, self.blockers, self.wake) = (memory, blockers, wake_at);
             let idle = steps.is_empty();
             for step in steps {
@@ -213,15 +247,27 @@ impl World {
                 }
             }
             self.probe();
-            assert!(!idle || !self.is_stuck(), "nothing to do, nothing to wait for, and not there: {:?}", self.log);
+            assert!(
+                !idle || !self.is_stuck(),
+                "nothing to do, nothing to wait for, and not there: {:?}",
+                self.log
+            );
         }
-        panic!("the same moment went round {ROUNDS_MAX} times: {:#?}", &self.log[self.log.len().saturating_sub(20)..]);
+        panic!(
+            "the same moment went round {ROUNDS_MAX} times: {:#?}",
+            &self.log[self.log.len().saturating_sub(20)..]
+        );
     }
 
     /// Not where it is to be, with no blocker to say why: what the rule of `decide` forbids.
     fn is_stuck(&self) -> bool {
         let phase = self.reported.phase.as_deref();
-        let ready = self.reported.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
+        let ready = self
+            .reported
+            .conditions
+            .iter()
+            .flatten()
+            .any(|c| c.type_ == "Ready" && c.status == "True");
         let settled = ready || matches!(phase, Some("Succeeded" | "Failed"));
         let waits = self.wake.is_some_and(|at| at <= self.now);
         !settled && !waits && self.blockers.is_empty() && !self.finished
@@ -229,39 +275,54 @@ impl World {
 
     fn note(&mut self, line: String) {
         let after = self.now.duration_since(self.start).as_secs_f64();
-        self.log.push(format!("{after:.2} {line}"));
+        self.log.push(format!("{after:.1} {line}"));
     }
 
     /// `false`: the step failed and the round ends.
     fn execute(&mut self, step: Step) -> bool {
         match step {
             Step::ReportStatus(status) => {
-                self.trace.push(serde_json::to_value(&*status).expect("a status"));
+                self.trace
+                    .push(serde_json::to_value(&*status).expect("a status"));
                 self.reported = *status;
             }
             Step::Record(note) => {
                 let kind = if note.warning { "Warning" } else { "Normal" };
                 self.note(format!("event {kind} {}: {}", note.reason, note.message));
-                self.events.insert((kind.to_owned(), note.reason.to_owned()));
+                self.events
+                    .insert((kind.to_owned(), note.reason.to_owned()));
             }
             Step::MakeVolumes => {
                 let volumes = self.pod["spec"]["volumes"].to_string();
                 if volumes.contains("\"secretName\":\"none\"") {
-                    self.events.insert(("Warning".to_owned(), "FailedMount".to_owned()));
-                    self.memory.note_trouble("FailedMount", "secret \"none\" not found".to_owned(), self.now);
+                    self.events
+                        .insert(("Warning".to_owned(), "FailedMount".to_owned()));
+                    self.memory.note_trouble(
+                        "FailedMount",
+                        "secret \"none\" not found".to_owned(),
+                        self.now,
+                    );
                     self.wake = self.memory.trouble.as_ref().map(|trouble| trouble.retry_at);
                     return false;
                 }
                 self.volumes_ready = true;
             }
-            Step::PreparePod => self.place = Place::Prepared(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))),
+            Step::PreparePod => {
+                self.place = Place::Prepared(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)))
+            }
             Step::StartContainer { container, attempt } => self.begin(&container, attempt),
             Step::RunHook { id, deadline: _ } => self.run_hook(id),
-            Step::StopContainer { container, signal, .. } => {
+            Step::StopContainer {
+                container, signal, ..
+            } => {
                 self.note(format!("signal {container} {signal}"));
                 let now = self.now;
                 let life = self.latest(&container).expect("a life");
-                if let Some((_, code)) = life.script.hears.filter(|(from, _)| life.since + *from <= now) {
+                if let Some((_, code)) = life
+                    .script
+                    .hears
+                    .filter(|(from, _)| life.since + *from <= now)
+                {
                     let at = life.end.map_or(now + HEAR, |(at, _)| at.min(now + HEAR));
                     life.end = Some((at, code));
                 }
@@ -272,19 +333,36 @@ impl World {
                 self.latest(&container).expect("a life").end = Some((now, 137));
             }
             Step::ForgetContainer { container, attempt } => {
-                self.lives.entry(container).or_default().retain(|life| life.attempt.number != attempt);
+                self.lives
+                    .entry(container)
+                    .or_default()
+                    .retain(|life| life.attempt.number != attempt);
             }
             Step::ReleasePod => {
-                let alive = self.lives.values().flatten().any(|life| life.attempt.end().is_none());
-                assert!(!alive, "a place is given back while a container lives: {:?}", self.log);
+                let alive = self
+                    .lives
+                    .values()
+                    .flatten()
+                    .any(|life| life.attempt.end().is_none());
+                assert!(
+                    !alive,
+                    "a place is given back while a container lives: {:?}",
+                    self.log
+                );
                 self.note("release".to_owned());
                 self.place = Place::Released;
                 self.lives.clear();
             }
             Step::RemovePodObject => {
-                assert_ne!(self.place, Place::Prepared(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))), "removed while placed");
+                assert_ne!(
+                    self.place,
+                    Place::Prepared(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))),
+                    "removed while placed"
+                );
                 self.removal_asked = true;
-                let held = self.pod["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
+                let held = self.pod["metadata"]["finalizers"]
+                    .as_array()
+                    .is_some_and(|list| !list.is_empty());
                 self.in_api = held;
                 self.note("remove".to_owned());
             }
@@ -298,32 +376,59 @@ impl World {
     }
 
     fn container(&self, name: &str) -> Value {
-        let lists = ["initContainers", "containers", "ephemeralContainers"].map(|list| self.pod["spec"][list].clone());
+        let lists = ["initContainers", "containers", "ephemeralContainers"]
+            .map(|list| self.pod["spec"][list].clone());
         let all = lists.iter().filter_map(Value::as_array).flatten();
-        all.filter(|container| container["name"] == name).cloned().next().expect("a container")
+        let mut all = all;
+        all.find(|container| container["name"] == name)
+            .cloned()
+            .expect("a container")
     }
 
     fn begin(&mut self, name: &str, attempt: u32) {
         let container = self.container(name);
         self.note(format!("start {name} {attempt}"));
-        self.events.insert(("Normal".to_owned(), "Pulled".to_owned()));
+        self.events
+            .insert(("Normal".to_owned(), "Pulled".to_owned()));
         let no_map = container["envFrom"].to_string().contains("\"none\"");
         let non_root = self.pod["spec"]["securityContext"]["runAsNonRoot"] == true;
-        let escapes = container["volumeMounts"].to_string().contains("\"subPath\":\"l\"");
+        let escapes = container["volumeMounts"]
+            .to_string()
+            .contains("\"subPath\":\"l\"");
         if no_map || non_root || escapes {
-            self.events.insert(("Warning".to_owned(), "Failed".to_owned()));
-            self.memory.note_failure(name, "CreateContainerConfigError", "as the test asks".to_owned(), self.now);
+            self.events
+                .insert(("Warning".to_owned(), "Failed".to_owned()));
+            self.memory.note_failure(
+                name,
+                "CreateContainerConfigError",
+                "as the test asks".to_owned(),
+                self.now,
+            );
             let again = self.now + SignedDuration::from_secs(10);
             self.wake = Some(self.wake.map_or(again, |at| at.min(again)));
             return;
         }
-        let command: Vec<String> = serde_json::from_value(container["command"].clone()).expect("a command");
+        let command: Vec<String> =
+            serde_json::from_value(container["command"].clone()).expect("a command");
         let script = Script::parse(&command);
         let image = container["image"].as_str().map(str::to_owned);
-        let attempt = Attempt { number: attempt, image, state: AttemptState::Created, message: None };
+        let attempt = Attempt {
+            number: attempt,
+            image,
+            state: AttemptState::Created,
+            message: None,
+        };
         let lives = self.lives.entry(name.to_owned()).or_default();
-        assert!(lives.iter().all(|life| life.attempt.end().is_some()), "{name} is started twice");
-        lives.push(Life { attempt, script, since: self.now, end: None });
+        assert!(
+            lives.iter().all(|life| life.attempt.end().is_some()),
+            "{name} is started twice"
+        );
+        lives.push(Life {
+            attempt,
+            script,
+            since: self.now,
+            end: None,
+        });
     }
 
     fn run_hook(&mut self, id: HookId) {
@@ -336,9 +441,17 @@ impl World {
         let (wait, state) = match hook["sleep"]["seconds"].as_i64() {
             Some(seconds) => (SignedDuration::from_secs(seconds), HookState::Done),
             None => {
-                let command: Vec<String> = serde_json::from_value(hook["exec"]["command"].clone()).expect("a command");
+                let command: Vec<String> =
+                    serde_json::from_value(hook["exec"]["command"].clone()).expect("a command");
                 let (wait, code) = Script::parse(&command).end.expect("a hook that ends");
-                (wait, if code == 0 { HookState::Done } else { HookState::Failed(format!("exit {code}")) })
+                (
+                    wait,
+                    if code == 0 {
+                        HookState::Done
+                    } else {
+                        HookState::Failed(format!("exit {code}"))
+                    },
+                )
             }
         };
         self.hooks.insert(id.clone(), HookState::Running);
@@ -350,24 +463,36 @@ impl World {
         let desired = self.desired();
         let stopping = self.memory.stop.is_some();
         for container in &desired.containers {
-            let Some(life) = self.lives.get(&container.name).and_then(|lives| lives.last()) else { continue };
+            let Some(life) = self
+                .lives
+                .get(&container.name)
+                .and_then(|lives| lives.last())
+            else {
+                continue;
+            };
             let number = life.attempt.number;
             let AttemptState::Running { started } = life.attempt.state else {
                 self.probers.retain(|p| p.container != container.name);
                 continue;
             };
-            let verdicts = self.verdicts.entry(container.name.clone()).or_insert_with(|| Verdicts::fresh(number));
+            let verdicts = self
+                .verdicts
+                .entry(container.name.clone())
+                .or_insert_with(|| Verdicts::fresh(number));
             if verdicts.attempt != number {
                 *verdicts = Verdicts::fresh(number);
             }
-            let up = container.probe(ProbeKind::Startup).is_none() || verdicts.startup == Verdict::Success;
+            let up = container.probe(ProbeKind::Startup).is_none()
+                || verdicts.startup == Verdict::Success;
             for spec in &container.probes {
                 let wanted = match spec.kind {
                     ProbeKind::Startup => !up && !stopping,
                     ProbeKind::Liveness => up && !stopping,
                     ProbeKind::Readiness => up,
                 };
-                let same = |p: &Prober| p.container == container.name && p.attempt == number && p.spec.kind == spec.kind;
+                let same = |p: &Prober| {
+                    p.container == container.name && p.attempt == number && p.spec.kind == spec.kind
+                };
                 if wanted && !self.probers.iter().any(same) {
                     self.probers.push(Prober {
                         container: container.name.clone(),
@@ -385,13 +510,21 @@ impl World {
 
     /// When something happens next.
     fn next(&self) -> Option<Timestamp> {
-        let lives = self.lives.values().flatten().filter_map(|life| match &life.attempt.state {
-            AttemptState::Created => Some(life.since + START),
-            AttemptState::Running { .. } => life.end.map(|(at, _)| at),
-            AttemptState::Ended(_) => None,
-        });
+        let lives = self
+            .lives
+            .values()
+            .flatten()
+            .filter_map(|life| match &life.attempt.state {
+                AttemptState::Created => Some(life.since + START),
+                AttemptState::Running { .. } => life.end.map(|(at, _)| at),
+                AttemptState::Ended(_) => None,
+            });
         let hooks = self.hook_ends.iter().map(|(at, ..)| *at);
-        let probes = self.probers.iter().filter(|p| !p.run.is_over()).map(|p| p.due);
+        let probes = self
+            .probers
+            .iter()
+            .filter(|p| !p.run.is_over())
+            .map(|p| p.due);
         lives.chain(hooks).chain(probes).chain(self.wake).min()
     }
 
@@ -400,18 +533,43 @@ impl World {
         for life in self.lives.values_mut().flatten() {
             step_life(life, now);
         }
-        let (ended, rest) = std::mem::take(&mut self.hook_ends).into_iter().partition(|(at, ..)| *at <= now);
+        let (ended, rest) = std::mem::take(&mut self.hook_ends)
+            .into_iter()
+            .partition(|(at, ..)| *at <= now);
         self.hook_ends = rest;
-        self.hooks.extend(ended.into_iter().map(|(_, id, state): (Timestamp, HookId, HookState)| (id, state)));
+        self.hooks.extend(
+            ended
+                .into_iter()
+                .map(|(_, id, state): (Timestamp, HookId, HookState)| (id, state)),
+        );
         let lives = &self.lives;
-        for prober in self.probers.iter_mut().filter(|p| p.due <= now && !p.run.is_over()) {
-            let Some(life) = lives.get(&prober.container).and_then(|lives| lives.last()) else { continue };
-            let AttemptState::Running { started } = life.attempt.state else { continue };
-            let command = prober.spec.action.exec.as_ref().and_then(|exec| exec.command.clone()).unwrap_or_default();
+        for prober in self
+            .probers
+            .iter_mut()
+            .filter(|p| p.due <= now && !p.run.is_over())
+        {
+            let Some(life) = lives.get(&prober.container).and_then(|lives| lives.last()) else {
+                continue;
+            };
+            let AttemptState::Running { started } = life.attempt.state else {
+                continue;
+            };
+            let command = prober
+                .spec
+                .action
+                .exec
+                .as_ref()
+                .and_then(|exec| exec.command.clone())
+                .unwrap_or_default();
             let tests = command.iter().any(|word| word.contains("test -e"));
-            let success = if tests { life.script.is_ok(now.duration_since(started)) } else { !command.iter().any(|w| w.contains("exit 1")) };
+            let success = if tests {
+                life.script.is_ok(now.duration_since(started))
+            } else {
+                !command.iter().any(|w| w.contains("exit 1"))
+            };
             if !success {
-                self.events.insert(("Warning".to_owned(), "Unhealthy".to_owned()));
+                self.events
+                    .insert(("Warning".to_owned(), "Unhealthy".to_owned()));
             }
             prober.due = now + prober.spec.period;
             if prober.run.answer(&prober.spec, success)
@@ -452,7 +610,10 @@ fn step_life(life: &mut Life, now: Timestamp) {
 }
 
 fn end_life(life: &mut Life, now: Timestamp) {
-    let (Some((at, code)), AttemptState::Running { started }) = (life.end, &life.attempt.state) else { return };
+    let (Some((at, code)), AttemptState::Running { started }) = (life.end, &life.attempt.state)
+    else {
+        return;
+    };
     if at <= now {
         life.attempt.state = AttemptState::Ended(End {
             code,
