@@ -47,7 +47,7 @@ struct Count {
 }
 
 /// Runs the command.
-pub fn run(args: &[String]) -> ExitCode {
+pub(crate) fn run(args: &[String]) -> ExitCode {
     match parse(args).and_then(|options| replay_all(&options)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -59,16 +59,36 @@ pub fn run(args: &[String]) -> ExitCode {
 }
 
 fn parse(args: &[String]) -> Result<Options, String> {
-    let mut options = Options { file: default_file(), themes: Vec::new(), id: String::new(), show: SHOWN, at_least: Vec::new() };
+    let mut options = Options {
+        file: default_file(),
+        themes: Vec::new(),
+        id: String::new(),
+        show: SHOWN,
+        at_least: Vec::new(),
+    };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
-        let mut value = || args.next().cloned().ok_or_else(|| format!("{arg} needs a value"));
+        let mut value = || {
+            args.next()
+                .cloned()
+                .ok_or_else(|| format!("{arg} needs a value"))
+        };
         match arg.as_str() {
             "--theme" => options.themes = value()?.split(',').map(str::to_owned).collect(),
             "--id" => options.id = value()?,
-            "--show" => options.show = value()?.parse().map_err(|error| format!("--show: {error}"))?,
-            "--at-least" => options.at_least = value()?.split(',').map(least).collect::<Result<_, _>>()?,
-            other if other.starts_with('-') => return Err(format!("no option {other}; there is --theme, --id, --show, --at-least")),
+            "--show" => {
+                options.show = value()?
+                    .parse()
+                    .map_err(|error| format!("--show: {error}"))?
+            }
+            "--at-least" => {
+                options.at_least = value()?.split(',').map(least).collect::<Result<_, _>>()?
+            }
+            other if other.starts_with('-') => {
+                return Err(format!(
+                    "no option {other}; there is --theme, --id, --show, --at-least"
+                ));
+            }
             file => options.file = file.into(),
         }
     }
@@ -76,14 +96,21 @@ fn parse(args: &[String]) -> Result<Options, String> {
 }
 
 fn least(text: &str) -> Result<(String, Least), String> {
-    let (theme, want) = text.split_once('=').ok_or_else(|| format!("--at-least wants theme=steps or theme=all, not {text:?}"))?;
-    let want = if want == "all" { Least::All } else { Least::Steps(want.parse().map_err(|error| format!("{text}: {error}"))?) };
+    let (theme, want) = text
+        .split_once('=')
+        .ok_or_else(|| format!("--at-least wants theme=steps or theme=all, not {text:?}"))?;
+    let want = if want == "all" {
+        Least::All
+    } else {
+        Least::Steps(want.parse().map_err(|error| format!("{text}: {error}"))?)
+    };
     Ok((theme.to_owned(), want))
 }
 
 /// The oracle's file: `$STEAD_ORACLE`, by default `../shared/oracle` beside the workspace.
 fn default_file() -> PathBuf {
-    let folder = std::env::var_os("STEAD_ORACLE").map_or_else(|| crate::root().join("../shared/oracle"), PathBuf::from);
+    let folder = std::env::var_os("STEAD_ORACLE")
+        .map_or_else(|| crate::root().join("../shared/oracle"), PathBuf::from);
     folder.join("conversations.jsonl.gz")
 }
 
@@ -92,16 +119,25 @@ fn read(file: &PathBuf) -> Result<Vec<Value>, String> {
     let bytes = std::fs::read(file).map_err(|error| wrong(&error))?;
     let mut text = String::new();
     if bytes.starts_with(&[0x1f, 0x8b]) {
-        flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_string(&mut text).map_err(|error| wrong(&error))?;
+        flate2::read::MultiGzDecoder::new(bytes.as_slice())
+            .read_to_string(&mut text)
+            .map_err(|error| wrong(&error))?;
     } else {
         text = String::from_utf8(bytes).map_err(|error| wrong(&error))?;
     }
-    text.lines().filter(|line| !line.is_empty()).map(|line| serde_json::from_str(line).map_err(|error| wrong(&error))).collect()
+    text.lines()
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_str(line).map_err(|error| wrong(&error)))
+        .collect()
 }
 
 fn replay_all(options: &Options) -> Result<bool, String> {
     let conversations = read(&options.file)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
     let mut counts: BTreeMap<String, Count> = BTreeMap::new();
     let mut shown = 0;
     runtime.block_on(async {
@@ -109,7 +145,9 @@ fn replay_all(options: &Options) -> Result<bool, String> {
         for (number, conversation) in conversations.iter().enumerate() {
             let theme = conversation["theme"].as_str().unwrap_or("").to_owned();
             let id = conversation["id"].as_str().unwrap_or("");
-            if (!options.themes.is_empty() && !options.themes.contains(&theme)) || (!options.id.is_empty() && options.id != id) {
+            if (!options.themes.is_empty() && !options.themes.contains(&theme))
+                || (!options.id.is_empty() && options.id != id)
+            {
                 continue;
             }
             let replayed = replay::conversation(&talker, conversation, number).await;
@@ -145,7 +183,10 @@ fn print(id: &str, replayed: &Replayed) {
 fn verdict(options: &Options, counts: &BTreeMap<String, Count>) -> bool {
     let (mut passed, mut failed, mut good) = (0, 0, true);
     for (theme, count) in counts {
-        println!("{theme:20} {} of {} conversations, {} of {} steps", count.equal, count.conversations, count.equal_steps, count.steps);
+        println!(
+            "{theme:20} {} of {} conversations, {} of {} steps",
+            count.equal, count.conversations, count.equal_steps, count.steps
+        );
         passed += count.equal;
         failed += count.conversations - count.equal;
     }
@@ -161,7 +202,11 @@ fn verdict(options: &Options, counts: &BTreeMap<String, Count>) -> bool {
         }
     }
     println!("{passed} passed, {failed} failed");
-    if options.at_least.is_empty() { failed == 0 && passed > 0 } else { good }
+    if options.at_least.is_empty() {
+        failed == 0 && passed > 0
+    } else {
+        good
+    }
 }
 
 #[cfg(test)]

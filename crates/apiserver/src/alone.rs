@@ -36,11 +36,28 @@ pub struct Alone {
 /// # Errors
 /// When the folder is locked, newer or unwritable, or the address is taken.
 pub async fn start_alone(options: AloneOptions) -> Result<Alone, OpenError> {
-    let listener = TcpListener::bind(options.listen).await.map_err(|cause| OpenError::Listen { address: options.listen, cause })?;
-    let address = listener.local_addr().map_err(|cause| OpenError::Listen { address: options.listen, cause })?;
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .map_err(|cause| OpenError::Listen {
+            address: options.listen,
+            cause,
+        })?;
+    let address = listener.local_addr().map_err(|cause| OpenError::Listen {
+        address: options.listen,
+        cause,
+    })?;
     let data_dir = (!options.in_memory).then(|| options.data_dir.clone());
-    let server = ApiServer::open(Options { data_dir, address: address.to_string(), assume_accounts: true, ..Options::default() })?;
-    let pki = pki::ensure(&options.data_dir.join("pki"), &hosts(address), jiff::Timestamp::now())?;
+    let server = ApiServer::open(Options {
+        data_dir,
+        address: address.to_string(),
+        assume_accounts: true,
+        ..Options::default()
+    })?;
+    let pki = pki::ensure(
+        &options.data_dir.join("pki"),
+        &hosts(address),
+        jiff::Timestamp::now(),
+    )?;
     let kubeconfig = pki.write_kubeconfig(&options.data_dir, &format!("https://{address}"))?;
     let tls = pki.server_config()?;
     let (stop, stopped) = oneshot::channel::<()>();
@@ -53,18 +70,32 @@ pub async fn start_alone(options: AloneOptions) -> Result<Alone, OpenError> {
             })
             .await;
     });
-    let alone = Alone { server, kubeconfig, address, stop, serving };
+    let alone = Alone {
+        server,
+        kubeconfig,
+        address,
+        stop,
+        serving,
+    };
     alone.ensure_namespaces().await;
     Ok(alone)
 }
 
 /// The names and addresses that the server's certificate is for.
 pub fn hosts(address: SocketAddr) -> Vec<String> {
-    let mut hosts: Vec<String> =
-        ["localhost", "127.0.0.1", "::1", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "10.96.0.1"]
-            .into_iter()
-            .map(str::to_owned)
-            .collect();
+    let mut hosts: Vec<String> = [
+        "localhost",
+        "127.0.0.1",
+        "::1",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "10.96.0.1",
+    ]
+    .into_iter()
+    .map(str::to_owned)
+    .collect();
     let own = address.ip().to_string();
     if !address.ip().is_unspecified() && !hosts.contains(&own) {
         hosts.push(own);

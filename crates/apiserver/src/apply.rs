@@ -24,14 +24,23 @@ pub(crate) fn apply(scene: &mut Scene<'_>) -> Result<Outcome, Status> {
     if object::meta(&config, "namespace").is_empty() && kind.namespaced {
         object::set_meta(&mut config, "namespace", target.namespace.as_str());
     }
-    let stored = scene.view.object(table_of(kind), &target.namespace, &target.name).map(|stored| crate::convert::to(kind, stored));
+    let stored = scene
+        .view
+        .object(table_of(kind), &target.namespace, &target.name)
+        .map(|stored| crate::convert::to(kind, stored));
     if stored.is_none() && !target.subresource.is_empty() {
         return Err(Status::missing(kind, &target.name));
     }
     let live = stored.as_ref().map(|stored| stored.value());
     let api_version = kind.api_version();
-    let writer = Writer { manager: &asked.options.field_manager, api_version: &api_version, subresource: &target.subresource, now: scene.now };
-    let object = fields::apply(live.as_ref(), &config, writer, asked.options.force).map_err(refused)?;
+    let writer = Writer {
+        manager: &asked.options.field_manager,
+        api_version: &api_version,
+        subresource: &target.subresource,
+        now: scene.now,
+    };
+    let object =
+        fields::apply(live.as_ref(), &config, writer, asked.options.force).map_err(refused)?;
     check_place(&object, kind, &target.namespace, &target.name)?;
     scene.applied = true;
     match &stored {
@@ -45,15 +54,29 @@ pub(crate) fn apply(scene: &mut Scene<'_>) -> Result<Outcome, Status> {
 
 /// The configuration of the body, checked as strictly as asked.
 fn configuration(scene: &mut Scene<'_>) -> Result<Value, Status> {
-    let (kind, validation) = (scene.asked.target.kind, scene.asked.options.field_validation);
+    let (kind, validation) = (
+        scene.asked.target.kind,
+        scene.asked.options.field_validation,
+    );
     let decoded = decode::json(&scene.asked.raw).or_else(|_| decode::yaml(&scene.asked.raw))?;
     if !decoded.value.is_object() {
-        return Err(Status::bad_request("error decoding YAML: the body is not an object"));
+        return Err(Status::bad_request(
+            "error decoding YAML: the body is not an object",
+        ));
     }
     if !decoded.duplicates.is_empty() {
-        let words: Vec<String> = decoded.duplicates.iter().map(|path| format!("duplicate field \"{path}\"")).collect();
+        let words: Vec<String> = decoded
+            .duplicates
+            .iter()
+            .map(|path| format!("duplicate field \"{path}\""))
+            .collect();
         match validation {
-            FieldValidation::Strict => return Err(Status::bad_request(format!("error strict decoding YAML: {}", words.join(", ")))),
+            FieldValidation::Strict => {
+                return Err(Status::bad_request(format!(
+                    "error strict decoding YAML: {}",
+                    words.join(", ")
+                )));
+            }
             FieldValidation::Warn => scene.warnings.extend(words),
             FieldValidation::Ignore => {}
         }
@@ -68,14 +91,24 @@ fn check_type(kind: &Kind, config: &Value) -> Result<(), Status> {
     if text("kind") == kind.kind {
         return Ok(());
     }
-    Err(Status::bad_request(format!("the applied object is a {} of {}, the path wants a {} of {}", text("kind"), text("apiVersion"), kind.kind, kind.api_version())))
+    Err(Status::bad_request(format!(
+        "the applied object is a {} of {}, the path wants a {} of {}",
+        text("kind"),
+        text("apiVersion"),
+        kind.kind,
+        kind.api_version()
+    )))
 }
 
 fn refused(error: ApplyError) -> Status {
     let message = error.to_string();
     match error {
-        ApplyError::Conflicts(conflicts) => Status::field_conflicts(message, conflicts.iter().map(cause).collect()),
-        ApplyError::WrongVersion { .. } | ApplyError::ManagedFieldsGiven | ApplyError::UnknownKind { .. } => Status::bad_request(message),
+        ApplyError::Conflicts(conflicts) => {
+            Status::field_conflicts(message, conflicts.iter().map(cause).collect())
+        }
+        ApplyError::WrongVersion { .. }
+        | ApplyError::ManagedFieldsGiven
+        | ApplyError::UnknownKind { .. } => Status::bad_request(message),
         ApplyError::NotTyped { .. } => Status::unknown(message),
         ApplyError::BadManagedFields => Status::internal(message),
     }

@@ -22,17 +22,34 @@ pub(crate) fn certificate_user(certificate: &[u8]) -> Option<User> {
 ///
 /// # Errors
 /// 401 for a token that is not valid.
-pub(crate) fn authenticate(certificate: Option<&User>, headers: &HeaderMap, view: &dyn View, key: &[u8; 32], now: Timestamp) -> Result<User, Status> {
+pub(crate) fn authenticate(
+    certificate: Option<&User>,
+    headers: &HeaderMap,
+    view: &dyn View,
+    key: &[u8; 32],
+    now: Timestamp,
+) -> Result<User, Status> {
     if let Some(user) = certificate {
         return Ok(user.clone());
     }
-    let Some(header) = headers.get(AUTHORIZATION) else { return Ok(User::anonymous()) };
-    let bearer = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer ")).ok_or_else(Status::unauthorized)?;
+    let Some(header) = headers.get(AUTHORIZATION) else {
+        return Ok(User::anonymous());
+    };
+    let bearer = header
+        .to_str()
+        .ok()
+        .and_then(|text| text.strip_prefix("Bearer "))
+        .ok_or_else(Status::unauthorized)?;
     token_user(bearer.trim(), view, key, now).ok_or_else(Status::unauthorized)
 }
 
 /// The service account of a token, if it is signed by this server, not expired, and the account (and pod) it names still is the same.
-pub(crate) fn token_user(bearer: &str, view: &dyn View, key: &[u8; 32], now: Timestamp) -> Option<User> {
+pub(crate) fn token_user(
+    bearer: &str,
+    view: &dyn View,
+    key: &[u8; 32],
+    now: Timestamp,
+) -> Option<User> {
     let claims = token::verify(key, bearer)?;
     if claims["exp"].as_i64()? <= now.as_second() {
         return None;
@@ -40,8 +57,15 @@ pub(crate) fn token_user(bearer: &str, view: &dyn View, key: &[u8; 32], now: Tim
     let bound = &claims["kubernetes.io"];
     let namespace = bound["namespace"].as_str()?;
     let name = bound["serviceaccount"]["name"].as_str()?;
-    let same = |table, name: &str, uid: &str| view.object(table, namespace, name).is_some_and(|stored| object::meta(&stored.value(), "uid") == uid);
-    if !same(("", "serviceaccounts"), name, bound["serviceaccount"]["uid"].as_str()?) {
+    let same = |table, name: &str, uid: &str| {
+        view.object(table, namespace, name)
+            .is_some_and(|stored| object::meta(&stored.value(), "uid") == uid)
+    };
+    if !same(
+        ("", "serviceaccounts"),
+        name,
+        bound["serviceaccount"]["uid"].as_str()?,
+    ) {
         return None;
     }
     if let Some(pod) = bound["pod"]["name"].as_str()
@@ -49,6 +73,12 @@ pub(crate) fn token_user(bearer: &str, view: &dyn View, key: &[u8; 32], now: Tim
     {
         return None;
     }
-    let groups = ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
-    Some(User::new(format!("system:serviceaccount:{namespace}:{name}"), groups))
+    let groups = [
+        "system:serviceaccounts".to_owned(),
+        format!("system:serviceaccounts:{namespace}"),
+    ];
+    Some(User::new(
+        format!("system:serviceaccount:{namespace}:{name}"),
+        groups,
+    ))
 }

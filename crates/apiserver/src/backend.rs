@@ -27,7 +27,10 @@ pub struct BackendError {
 
 impl BackendError {
     pub(crate) fn new(what: impl Into<String>, cause: impl std::fmt::Display) -> Self {
-        Self { what: what.into(), cause: cause.to_string() }
+        Self {
+            what: what.into(),
+            cause: cause.to_string(),
+        }
     }
 }
 

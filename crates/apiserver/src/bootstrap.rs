@@ -15,7 +15,8 @@ impl ApiServer {
     /// Makes the namespaces that are missing. A refusal other than "already there" is logged: the cluster works without.
     pub async fn ensure_namespaces(&self) {
         for name in NAMESPACES {
-            let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}).to_string();
+            let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+                .to_string();
             let request = Request {
                 method: Method::POST,
                 path: "/api/v1/namespaces".to_owned(),
@@ -31,7 +32,11 @@ impl ApiServer {
                 && !response.status().is_success()
                 && response.status() != http::StatusCode::CONFLICT
             {
-                tracing::error!(name, code = response.status().as_u16(), "the namespace could not be made");
+                tracing::error!(
+                    name,
+                    code = response.status().as_u16(),
+                    "the namespace could not be made"
+                );
             }
         }
     }

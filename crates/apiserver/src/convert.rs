@@ -35,9 +35,15 @@ const EVENT_NAMES: &[(&str, &str)] = &[
 ];
 
 fn event(object: &mut Value, to_core: bool) {
-    let Some(map) = object.as_object_mut() else { return };
+    let Some(map) = object.as_object_mut() else {
+        return;
+    };
     for (core, other) in EVENT_NAMES {
-        let (from, to) = if to_core { (other, core) } else { (core, other) };
+        let (from, to) = if to_core {
+            (other, core)
+        } else {
+            (core, other)
+        };
         if let Some(value) = map.remove(*from) {
             map.insert((*to).to_owned(), value);
         }
@@ -50,10 +56,17 @@ const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
 
 /// v1 knows one metric, the share of the CPU; the rest goes into annotations.
 fn autoscaler_to_v1(object: &mut Value) {
-    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
-    let metrics = spec.remove("metrics").and_then(|metrics| metrics.as_array().cloned()).unwrap_or_default();
+    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let metrics = spec
+        .remove("metrics")
+        .and_then(|metrics| metrics.as_array().cloned())
+        .unwrap_or_default();
     let behavior = spec.remove("behavior");
-    let (cpu, others): (Vec<Value>, Vec<Value>) = metrics.into_iter().partition(|metric| cpu_share(metric).is_some());
+    let (cpu, others): (Vec<Value>, Vec<Value>) = metrics
+        .into_iter()
+        .partition(|metric| cpu_share(metric).is_some());
     if let Some(share) = cpu.first().and_then(cpu_share) {
         spec.insert("targetCPUUtilizationPercentage".to_owned(), share.into());
     }
@@ -70,7 +83,10 @@ fn autoscaler_to_v1(object: &mut Value) {
 }
 
 fn cpu_share(metric: &Value) -> Option<i64> {
-    if metric["type"] != "Resource" || metric["resource"]["name"] != "cpu" || metric["resource"]["target"]["type"] != "Utilization" {
+    if metric["type"] != "Resource"
+        || metric["resource"]["name"] != "cpu"
+        || metric["resource"]["target"]["type"] != "Utilization"
+    {
         return None;
     }
     metric["resource"]["target"]["averageUtilization"].as_i64()
@@ -79,12 +95,21 @@ fn cpu_share(metric: &Value) -> Option<i64> {
 fn autoscaler_to_v2(object: &mut Value) {
     let others = unannotate(object, METRICS);
     let behavior = unannotate(object, BEHAVIOR);
-    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else {
+        return;
+    };
     let mut metrics = Vec::new();
-    if let Some(share) = spec.remove("targetCPUUtilizationPercentage").and_then(|share| share.as_i64()) {
+    if let Some(share) = spec
+        .remove("targetCPUUtilizationPercentage")
+        .and_then(|share| share.as_i64())
+    {
         metrics.push(json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": share}}}));
     }
-    metrics.extend(others.and_then(|others| others.as_array().cloned()).unwrap_or_default());
+    metrics.extend(
+        others
+            .and_then(|others| others.as_array().cloned())
+            .unwrap_or_default(),
+    );
     if !metrics.is_empty() {
         spec.insert("metrics".to_owned(), metrics.into());
     }
@@ -97,8 +122,12 @@ fn autoscaler_to_v2(object: &mut Value) {
 }
 
 fn annotate(object: &mut Value, key: &str, value: &Value) {
-    let Some(metadata) = object::metadata_mut(object) else { return };
-    let annotations = metadata.entry("annotations").or_insert_with(|| Value::Object(Map::new()));
+    let Some(metadata) = object::metadata_mut(object) else {
+        return;
+    };
+    let annotations = metadata
+        .entry("annotations")
+        .or_insert_with(|| Value::Object(Map::new()));
     if let Some(annotations) = annotations.as_object_mut() {
         annotations.insert(key.to_owned(), value.to_string().into());
     }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 
-use serde::de::{Deserializer, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use crate::status::Status;
@@ -29,11 +29,20 @@ pub(crate) enum Encoding {
 /// # Errors
 /// 415 for any other.
 pub(crate) fn encoding(content_type: &str) -> Result<Encoding, Status> {
-    match content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase().as_str() {
+    match content_type
+        .split(';')
+        .next()
+        .unwrap_or("")
+        .trim()
+        .to_ascii_lowercase()
+        .as_str()
+    {
         "" | "application/json" => Ok(Encoding::Json),
         "application/yaml" => Ok(Encoding::Yaml),
         "application/vnd.kubernetes.protobuf" => Ok(Encoding::Protobuf),
-        _ => Err(Status::unsupported_media_type("application/json, application/yaml, application/vnd.kubernetes.protobuf")),
+        _ => Err(Status::unsupported_media_type(
+            "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        )),
     }
 }
 
@@ -46,7 +55,10 @@ pub(crate) fn decode(encoding: Encoding, body: &[u8]) -> Result<Decoded, Status>
         Encoding::Json => json(body),
         Encoding::Yaml => yaml(body),
         Encoding::Protobuf => stead_schema::protobuf::decode(body)
-            .map(|value| Decoded { value, duplicates: Vec::new() })
+            .map(|value| Decoded {
+                value,
+                duplicates: Vec::new(),
+            })
             .map_err(|error| Status::bad_request(error.to_string())),
     }
 }
@@ -55,26 +67,48 @@ pub(crate) fn decode(encoding: Encoding, body: &[u8]) -> Result<Decoded, Status>
 pub(crate) fn json(body: &[u8]) -> Result<Decoded, Status> {
     let duplicates = RefCell::new(Vec::new());
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = Node { place: &Place::Root, duplicates: &duplicates }
-        .deserialize(&mut deserializer)
-        .and_then(|value| deserializer.end().map(|()| value))
-        .map_err(|error| Status::bad_request(format!("the object provided is unrecognized: {error}")))?;
-    Ok(Decoded { value, duplicates: duplicates.into_inner() })
+    let value = Node {
+        place: &Place::Root,
+        duplicates: &duplicates,
+    }
+    .deserialize(&mut deserializer)
+    .and_then(|value| deserializer.end().map(|()| value))
+    .map_err(|error| {
+        Status::bad_request(format!("the object provided is unrecognized: {error}"))
+    })?;
+    Ok(Decoded {
+        value,
+        duplicates: duplicates.into_inner(),
+    })
 }
 
 /// Decodes YAML 1.1, as Kubernetes does: `y`, `on` and their like are booleans.
 pub(crate) fn yaml(body: &[u8]) -> Result<Decoded, Status> {
-    let text = std::str::from_utf8(body).map_err(|error| Status::bad_request(format!("the YAML is not UTF-8: {error}")))?;
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Status::bad_request(format!("the YAML is not UTF-8: {error}")))?;
     let duplicates = RefCell::new(Vec::new());
     let options = serde_saphyr::options! {
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::PassThrough,
         strict_booleans: false,
     };
-    let value = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
-        Node { place: &Place::Root, duplicates: &duplicates }.deserialize(deserializer)
+    let value =
+        serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
+            Node {
+                place: &Place::Root,
+                duplicates: &duplicates,
+            }
+            .deserialize(deserializer)
+        })
+        .map_err(|error| {
+            Status::bad_request(format!(
+                "error converting YAML to JSON: {}",
+                error.to_string().lines().next().unwrap_or("not YAML")
+            ))
+        })?;
+    Ok(Decoded {
+        value,
+        duplicates: duplicates.into_inner(),
     })
-    .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {}", error.to_string().lines().next().unwrap_or("not YAML"))))?;
-    Ok(Decoded { value, duplicates: duplicates.into_inner() })
 }
 
 /// Where the parser is, as a path of borrowed steps: it costs nothing until a duplicate must be named.
@@ -155,7 +189,10 @@ impl<'de> Visitor<'de> for Node<'_> {
         let mut list = Vec::new();
         loop {
             let place = Place::Item(self.place, list.len());
-            match items.next_element_seed(Node { place: &place, duplicates: self.duplicates })? {
+            match items.next_element_seed(Node {
+                place: &place,
+                duplicates: self.duplicates,
+            })? {
                 Some(item) => list.push(item),
                 None => return Ok(Value::Array(list)),
             }
@@ -169,7 +206,10 @@ impl<'de> Visitor<'de> for Node<'_> {
             if map.contains_key(&key.0) {
                 self.duplicates.borrow_mut().push(place.to_string());
             }
-            let value = entries.next_value_seed(Node { place: &place, duplicates: self.duplicates })?;
+            let value = entries.next_value_seed(Node {
+                place: &place,
+                duplicates: self.duplicates,
+            })?;
             map.insert(key.0, value);
         }
         Ok(Value::Object(map))

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stead_schema::{Kind, Subresource};
 
-use crate::handle::{Environment, Request, answer};
+use crate::handle::{Environment, Request, answer, encoded};
 use crate::negotiate::{Shapes, format};
 use crate::request::{Place, Query};
 use crate::status::Status;
@@ -18,10 +18,14 @@ const MINOR: &str = "36";
 ///
 /// # Errors
 /// 404 where nothing is served, 406 where no acceptable form is.
-pub(crate) fn answer_for(place: &Place, request: &Request, environment: &Environment) -> Result<Response<Bytes>, Status> {
+pub(crate) fn answer_for(
+    place: &Place,
+    request: &Request,
+    environment: &Environment,
+) -> Result<Response<Bytes>, Status> {
     match place {
         Place::Health => Ok(health(request)),
-        Place::Version => Ok(plain(&version())),
+        Place::Version => Ok(indented(&version())),
         Place::Discovery(parts) => discover(parts, request, environment),
         Place::OpenApi(parts) => openapi(parts, request),
         Place::UnknownResource | Place::Target(_) => Err(Status::no_such_resource()),
@@ -29,24 +33,41 @@ pub(crate) fn answer_for(place: &Place, request: &Request, environment: &Environ
     }
 }
 
-
-
 fn plain(body: &Value) -> Response<Bytes> {
     answer(StatusCode::OK, body, false, &[])
+}
+
+/// For people's eyes, as upstream writes its version.
+fn indented(body: &Value) -> Response<Bytes> {
+    let json = serde_json::to_vec_pretty(body)
+        .map(Bytes::from)
+        .unwrap_or_default();
+    encoded(StatusCode::OK, json, false, &[])
 }
 
 fn text(code: StatusCode, body: &str) -> Response<Bytes> {
     let mut response = Response::new(Bytes::copy_from_slice(body.as_bytes()));
     *response.status_mut() = code;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     response
 }
 
 fn health(request: &Request) -> Response<Bytes> {
     let query = Query::parse(&request.query);
-    let name = request.path.trim_start_matches('/').split('/').next().unwrap_or("healthz");
+    let name = request
+        .path
+        .trim_start_matches('/')
+        .split('/')
+        .next()
+        .unwrap_or("healthz");
     if query.has("verbose") {
-        return text(StatusCode::OK, &format!("[+]ping ok\n[+]store ok\n{name} check passed\n"));
+        return text(
+            StatusCode::OK,
+            &format!("[+]ping ok\n[+]store ok\n{name} check passed\n"),
+        );
     }
     text(StatusCode::OK, "ok")
 }
@@ -69,7 +90,11 @@ fn platform() -> String {
     format!("{}/{arch}", std::env::consts::OS)
 }
 
-fn discover(parts: &[String], request: &Request, environment: &Environment) -> Result<Response<Bytes>, Status> {
+fn discover(
+    parts: &[String],
+    request: &Request,
+    environment: &Environment,
+) -> Result<Response<Bytes>, Status> {
     let words: Vec<&str> = parts.iter().map(String::as_str).collect();
     if words.len() == 1
         && let Some(version) = aggregated(&request.accept)
@@ -103,7 +128,9 @@ fn discover(parts: &[String], request: &Request, environment: &Environment) -> R
 }
 
 fn named_groups() -> impl Iterator<Item = &'static stead_schema::Group> {
-    stead_schema::groups().iter().filter(|group| !group.name.is_empty())
+    stead_schema::groups()
+        .iter()
+        .filter(|group| !group.name.is_empty())
 }
 
 fn group(group: &stead_schema::Group) -> Value {
@@ -132,7 +159,11 @@ fn resources(group: &str, version: &str) -> Value {
         list.push(entry);
         list.extend(kind.subresources.iter().map(|sub| subresource(kind, sub)));
     }
-    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    let group_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
     json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list})
 }
 
@@ -155,18 +186,32 @@ fn storage_hash(kind: &Kind) -> String {
 /// The version of the aggregated form that a client prefers, if it does.
 fn aggregated(accept: &str) -> Option<&'static str> {
     accept.split(',').map(str::trim).find_map(|clause| {
-        if !clause.contains("as=APIGroupDiscoveryList") || !clause.contains("g=apidiscovery.k8s.io") {
-            return if clause == "application/json" || clause == "*/*" { Some(None) } else { None };
+        if !clause.contains("as=APIGroupDiscoveryList") || !clause.contains("g=apidiscovery.k8s.io")
+        {
+            return if clause == "application/json" || clause == "*/*" {
+                Some(None)
+            } else {
+                None
+            };
         }
-        if clause.contains("v=v2beta1") { Some(Some("v2beta1")) } else { Some(Some("v2")) }
+        if clause.contains("v=v2beta1") {
+            Some(Some("v2beta1"))
+        } else {
+            Some(Some("v2"))
+        }
     })?
 }
 
 fn aggregate(named: bool, version: &'static str) -> Response<Bytes> {
-    let items: Vec<Value> = stead_schema::groups().iter().filter(|group| group.name.is_empty() != named).map(discovered_group).collect();
+    let items: Vec<Value> = stead_schema::groups()
+        .iter()
+        .filter(|group| group.name.is_empty() != named)
+        .map(discovered_group)
+        .collect();
     let body = json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items});
     let mut response = plain(&body);
-    let content_type = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+    let content_type =
+        format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
     if let Ok(value) = HeaderValue::from_str(&content_type) {
         response.headers_mut().insert(header::CONTENT_TYPE, value);
     }
@@ -178,11 +223,16 @@ fn discovered_group(group: &stead_schema::Group) -> Value {
         .versions
         .iter()
         .map(|version| {
-            let resources: Vec<Value> = kinds_of(group.name, version).map(discovered_kind).collect();
+            let resources: Vec<Value> =
+                kinds_of(group.name, version).map(discovered_kind).collect();
             json!({"version": version, "resources": resources, "freshness": "Current"})
         })
         .collect();
-    let metadata = if group.name.is_empty() { json!({}) } else { json!({"name": group.name}) };
+    let metadata = if group.name.is_empty() {
+        json!({})
+    } else {
+        json!({"name": group.name})
+    };
     json!({"metadata": metadata, "versions": versions})
 }
 
@@ -236,7 +286,11 @@ fn openapi(parts: &[String], request: &Request) -> Result<Response<Bytes>, Statu
 /// A document changes only with the program.
 fn document_hash(path: &str) -> String {
     let digest = Sha256::digest(format!("{} {path}", env!("CARGO_PKG_VERSION")));
-    digest.iter().take(16).map(|byte| format!("{byte:02X}")).collect()
+    digest
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02X}"))
+        .collect()
 }
 
 fn tagged(mut response: Response<Bytes>, etag: &str, request: &Request) -> Response<Bytes> {
@@ -246,8 +300,14 @@ fn tagged(mut response: Response<Bytes>, etag: &str, request: &Request) -> Respo
     }
     // A path with the document's hash never changes what it means.
     if !Query::parse(&request.query).get("hash").is_empty() {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
-        headers.insert(header::EXPIRES, HeaderValue::from_static("Fri, 31 Dec 2038 00:00:00 GMT"));
+        headers.insert(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("public, immutable"),
+        );
+        headers.insert(
+            header::EXPIRES,
+            HeaderValue::from_static("Fri, 31 Dec 2038 00:00:00 GMT"),
+        );
     }
     response
 }

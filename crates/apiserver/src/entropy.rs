@@ -37,6 +37,8 @@ impl Entropy {
 
     /// Five letters for the end of a generated name.
     pub(crate) fn suffix(&mut self) -> String {
-        (0..5).map(|_| char::from(LETTERS[usize::try_from(self.bits() % 27).unwrap_or(0)])).collect()
+        (0..5)
+            .map(|_| char::from(LETTERS[usize::try_from(self.bits() % 27).unwrap_or(0)]))
+            .collect()
     }
 }

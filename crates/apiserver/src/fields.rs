@@ -24,15 +24,24 @@ const CORE_EVENTS: &[Field] = &[
     ("involvedObject.namespace", &["involvedObject", "namespace"]),
     ("involvedObject.name", &["involvedObject", "name"]),
     ("involvedObject.uid", &["involvedObject", "uid"]),
-    ("involvedObject.apiVersion", &["involvedObject", "apiVersion"]),
-    ("involvedObject.resourceVersion", &["involvedObject", "resourceVersion"]),
+    (
+        "involvedObject.apiVersion",
+        &["involvedObject", "apiVersion"],
+    ),
+    (
+        "involvedObject.resourceVersion",
+        &["involvedObject", "resourceVersion"],
+    ),
     ("involvedObject.fieldPath", &["involvedObject", "fieldPath"]),
     ("reason", &["reason"]),
     ("reportingComponent", &["reportingComponent"]),
     ("source", &["source", "component"]),
     ("type", &["type"]),
 ];
-const SERVICES: &[Field] = &[("spec.clusterIP", &["spec", "clusterIP"]), ("spec.type", &["spec", "type"])];
+const SERVICES: &[Field] = &[
+    ("spec.clusterIP", &["spec", "clusterIP"]),
+    ("spec.type", &["spec", "type"]),
+];
 const NODES: &[Field] = &[("spec.unschedulable", &["spec", "unschedulable"])];
 const SECRETS: &[Field] = &[("type", &["type"])];
 const NAMESPACES: &[Field] = &[("status.phase", &["status", "phase"])];
@@ -66,7 +75,10 @@ pub(crate) fn field_index(kind: &Kind, label: &str) -> Option<usize> {
 
 /// The values of the kind's selectable fields as text; false and 0 where upstream shows a missing value so.
 pub(crate) fn field_values(kind: &Kind, object: &Value) -> Box<[Box<str>]> {
-    table(kind).iter().map(|(label, path)| text(label, object, path).into()).collect()
+    table(kind)
+        .iter()
+        .map(|(label, path)| text(label, object, path).into())
+        .collect()
 }
 
 fn text(label: &str, object: &Value, path: &[&str]) -> String {
@@ -86,5 +98,9 @@ fn text(label: &str, object: &Value, path: &[&str]) -> String {
 
 /// Events that name no source are found by the component that reported them.
 fn reporting(object: &Value) -> String {
-    object.get("reportingComponent").and_then(Value::as_str).unwrap_or("").to_owned()
+    object
+        .get("reportingComponent")
+        .and_then(Value::as_str)
+        .unwrap_or("")
+        .to_owned()
 }

@@ -41,7 +41,9 @@ pub enum OpenError {
     #[error("the store cannot be opened: {0}")]
     Store(#[from] crate::backend::BackendError),
     /// A stored object cannot be understood.
-    #[error("the store holds an entry that this program does not understand: {key}; nothing was changed, use the program that wrote it")]
+    #[error(
+        "the store holds an entry that this program does not understand: {key}; nothing was changed, use the program that wrote it"
+    )]
     Entry {
         /// The entry's key.
         key: String,
@@ -81,22 +83,43 @@ impl Folder {
     /// # Errors
     /// When it is locked, newer, or cannot be written.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("making the data folder", path))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(io("making the data folder", path))?;
         let lock = lock(path)?;
         check_version(path)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
     }
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {
     let file = path.join("lock");
-    let mut lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&file).map_err(io("opening", &file))?;
+    let mut lock = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&file)
+        .map_err(io("opening", &file))?;
     match lock.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path: path.to_owned(), pid: written_pid(&file) }),
+        Err(TryLockError::WouldBlock) => {
+            return Err(OpenError::Locked {
+                path: path.to_owned(),
+                pid: written_pid(&file),
+            });
+        }
         Err(TryLockError::Error(cause)) => return Err(io("locking", &file)(cause)),
     }
-    lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(io("writing", &file))?;
+    lock.set_len(0)
+        .and_then(|()| writeln!(lock, "{}", std::process::id()))
+        .map_err(io("writing", &file))?;
     Ok(lock)
 }
 
@@ -119,13 +142,20 @@ fn check_version(path: &Path) -> Result<(), OpenError> {
     let file = path.join("version");
     let mut found = String::new();
     match File::open(&file) {
-        Ok(mut opened) => opened.read_to_string(&mut found).map_err(io("reading", &file))?,
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return write_atomically(&file, format!("{VERSION}\n").as_bytes(), 0o600),
+        Ok(mut opened) => opened
+            .read_to_string(&mut found)
+            .map_err(io("reading", &file))?,
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+            return write_atomically(&file, format!("{VERSION}\n").as_bytes(), 0o600);
+        }
         Err(cause) => return Err(io("reading", &file)(cause)),
     };
     match found.trim().parse::<u32>() {
         Ok(version) if version <= VERSION => Ok(()),
-        Ok(_) | Err(_) => Err(OpenError::Newer { path: path.to_owned(), found: found.trim().to_owned() }),
+        Ok(_) | Err(_) => Err(OpenError::Newer {
+            path: path.to_owned(),
+            found: found.trim().to_owned(),
+        }),
     }
 }
 
@@ -138,7 +168,14 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8], mode: u32) -> Result
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {}
         Err(cause) => return Err(io("removing", &part)(cause)),
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&part).map_err(io("making", &part))?;
-    file.write_all(content).and_then(|()| file.sync_all()).map_err(io("writing", &part))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&part)
+        .map_err(io("making", &part))?;
+    file.write_all(content)
+        .and_then(|()| file.sync_all())
+        .map_err(io("writing", &part))?;
     fs::rename(&part, path).map_err(io("renaming into", path))
 }

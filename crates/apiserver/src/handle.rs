@@ -83,7 +83,10 @@ impl Reply {
 impl Outcome {
     /// A refusal, with nothing changed.
     pub fn refused(status: &Status) -> Self {
-        Self { reply: Reply::refused(status), changes: Vec::new() }
+        Self {
+            reply: Reply::refused(status),
+            changes: Vec::new(),
+        }
     }
 
     /// A refusal that keeps the warnings given on the way to it.
@@ -92,7 +95,10 @@ impl Outcome {
     }
 
     pub(crate) fn reply(response: Response<Bytes>) -> Self {
-        Self { reply: Reply::Done(response), changes: Vec::new() }
+        Self {
+            reply: Reply::Done(response),
+            changes: Vec::new(),
+        }
     }
 }
 
@@ -168,7 +174,13 @@ impl Operation {
 }
 
 /// Answers a request: the whole server as one function.
-pub fn handle(request: Request, view: &dyn View, environment: &Environment, now: Timestamp, seed: u64) -> Outcome {
+pub fn handle(
+    request: Request,
+    view: &dyn View,
+    environment: &Environment,
+    now: Timestamp,
+    seed: u64,
+) -> Outcome {
     perform(&prepare(request, environment), view, environment, now, seed)
 }
 
@@ -179,19 +191,47 @@ pub fn prepare(request: Request, environment: &Environment) -> Operation {
             Ok(asked) => Step::Asked(Box::new(asked)),
             Err(status) => Step::Done(Box::new(Err(status))),
         },
-        elsewhere => Step::Done(Box::new(discovery::answer_for(&elsewhere, &request, environment))),
+        elsewhere => Step::Done(Box::new(discovery::answer_for(
+            &elsewhere,
+            &request,
+            environment,
+        ))),
     };
     Operation { request, step }
 }
 
 /// The second half of [`handle`].
-pub fn perform(operation: &Operation, view: &dyn View, environment: &Environment, now: Timestamp, seed: u64) -> Outcome {
+pub fn perform(
+    operation: &Operation,
+    view: &dyn View,
+    environment: &Environment,
+    now: Timestamp,
+    seed: u64,
+) -> Outcome {
     let asked = match &operation.step {
-        Step::Done(done) => return done.as_ref().as_ref().map_or_else(Outcome::refused, |response| Outcome::reply(response.clone())),
+        Step::Done(done) => {
+            return done
+                .as_ref()
+                .as_ref()
+                .map_or_else(Outcome::refused, |response| {
+                    Outcome::reply(response.clone())
+                });
+        }
         Step::Asked(asked) => asked,
     };
-    let mut scene = Scene { asked, view, environment, now, entropy: Entropy::new(seed), warnings: Vec::new(), taken: 0, applied: false };
-    scene.warnings.extend(admit::deprecation(asked.target.kind).map(str::to_owned));
+    let mut scene = Scene {
+        asked,
+        view,
+        environment,
+        now,
+        entropy: Entropy::new(seed),
+        warnings: Vec::new(),
+        taken: 0,
+        applied: false,
+    };
+    scene
+        .warnings
+        .extend(admit::deprecation(asked.target.kind).map(str::to_owned));
     dispatch(&mut scene).unwrap_or_else(|status| Outcome::refused_with(&status, &scene.warnings))
 }
 
@@ -205,11 +245,28 @@ fn ask(request: &Request, target: Target) -> Result<Asked, Status> {
     };
     let applies = patch == Some(PatchType::Apply);
     let options = match verb {
-        Verb::Create | Verb::Update | Verb::Patch => write_options(&query, verb, applies, &request.user_agent)?,
-        Verb::Get | Verb::List | Verb::Watch | Verb::Connect | Verb::Delete | Verb::DeleteCollection => WriteOptions::default(),
+        Verb::Create | Verb::Update | Verb::Patch => {
+            write_options(&query, verb, applies, &request.user_agent)?
+        }
+        Verb::Get
+        | Verb::List
+        | Verb::Watch
+        | Verb::Connect
+        | Verb::Delete
+        | Verb::DeleteCollection => WriteOptions::default(),
     };
     let body = body(request, verb)?;
-    Ok(Asked { target, verb, query, format, options, body, patch, raw: request.body.clone(), user: request.user.clone() })
+    Ok(Asked {
+        target,
+        verb,
+        query,
+        format,
+        options,
+        body,
+        patch,
+        raw: request.body.clone(),
+        user: request.user.clone(),
+    })
 }
 
 fn shapes(verb: Verb) -> Shapes {
@@ -223,14 +280,23 @@ fn shapes(verb: Verb) -> Shapes {
 
 fn body(request: &Request, verb: Verb) -> Result<Decoded, Status> {
     match verb {
-        Verb::Create | Verb::Update => decode::decode(decode::encoding(&request.content_type)?, &request.body),
+        Verb::Create | Verb::Update => {
+            decode::decode(decode::encoding(&request.content_type)?, &request.body)
+        }
         Verb::Delete | Verb::DeleteCollection if !request.body.is_empty() => {
             let encoding = decode::encoding(&request.content_type).unwrap_or(Encoding::Json);
             decode::decode(encoding, &request.body)
         }
-        Verb::Get | Verb::List | Verb::Watch | Verb::Connect | Verb::Patch | Verb::Delete | Verb::DeleteCollection => {
-            Ok(Decoded { value: Value::Null, duplicates: Vec::new() })
-        }
+        Verb::Get
+        | Verb::List
+        | Verb::Watch
+        | Verb::Connect
+        | Verb::Patch
+        | Verb::Delete
+        | Verb::DeleteCollection => Ok(Decoded {
+            value: Value::Null,
+            duplicates: Vec::new(),
+        }),
     }
 }
 
@@ -256,23 +322,43 @@ fn dispatch(scene: &mut Scene<'_>) -> Result<Outcome, Status> {
 pub(crate) fn refusal(status: &Status, warnings: &[String]) -> Response<Bytes> {
     let mut response = answer(status.code, &status.body(), false, warnings);
     if let Some(seconds) = status.details["retryAfterSeconds"].as_u64() {
-        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, seconds.into());
     }
     response
 }
 
 /// An answer of JSON, or YAML where it was asked for.
-pub(crate) fn answer(code: StatusCode, body: &Value, yaml: bool, warnings: &[String]) -> Response<Bytes> {
-    let bytes = serde_json::to_vec(body).map(Bytes::from).unwrap_or_default();
+pub(crate) fn answer(
+    code: StatusCode,
+    body: &Value,
+    yaml: bool,
+    warnings: &[String],
+) -> Response<Bytes> {
+    let bytes = serde_json::to_vec(body)
+        .map(Bytes::from)
+        .unwrap_or_default();
     encoded(code, bytes, yaml, warnings)
 }
 
 /// An answer from rendered JSON.
-pub(crate) fn encoded(code: StatusCode, json: Bytes, yaml: bool, warnings: &[String]) -> Response<Bytes> {
-    let (content_type, bytes) = if yaml { ("application/yaml", as_yaml(&json)) } else { ("application/json", json) };
+pub(crate) fn encoded(
+    code: StatusCode,
+    json: Bytes,
+    yaml: bool,
+    warnings: &[String],
+) -> Response<Bytes> {
+    let (content_type, bytes) = if yaml {
+        ("application/yaml", as_yaml(&json))
+    } else {
+        ("application/json", json)
+    };
     let mut response = Response::new(bytes);
     *response.status_mut() = code;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     for warning in warnings {
         if let Ok(value) = HeaderValue::from_str(&warning_header(warning)) {
             response.headers_mut().append(header::WARNING, value);
@@ -283,11 +369,19 @@ pub(crate) fn encoded(code: StatusCode, json: Bytes, yaml: bool, warnings: &[Str
 
 /// The text of a Warning header: code 299, agent `-`, the words quoted.
 fn warning_header(warning: &str) -> String {
-    let words: String = warning.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
-    format!("299 - \"{}\"", words.replace('\\', "\\\\").replace('"', "\\\""))
+    let words: String = warning
+        .chars()
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .collect();
+    format!(
+        "299 - \"{}\"",
+        words.replace('\\', "\\\\").replace('"', "\\\"")
+    )
 }
 
 fn as_yaml(json: &[u8]) -> Bytes {
     let value: Value = serde_json::from_slice(json).unwrap_or(Value::Null);
-    serde_saphyr::to_string(&value).map(Bytes::from).unwrap_or_default()
+    serde_saphyr::to_string(&value)
+        .map(Bytes::from)
+        .unwrap_or_default()
 }

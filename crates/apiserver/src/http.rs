@@ -32,7 +32,12 @@ const GRACE: Duration = Duration::from_secs(2);
 
 impl ApiServer {
     /// Serves TLS connections until `shutdown`: then no more are taken, watches end, and requests get a moment to finish.
-    pub async fn serve(&self, listener: TcpListener, tls: Arc<rustls::ServerConfig>, shutdown: impl Future<Output = ()>) {
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        tls: Arc<rustls::ServerConfig>,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let acceptor = TlsAcceptor::from(tls);
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
@@ -57,14 +62,22 @@ impl ApiServer {
         }
         drop(listener);
         self.close_watches();
-        if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
+        if tokio::time::timeout(GRACE, graceful.shutdown())
+            .await
+            .is_err()
+        {
             tracing::debug!("connections are cut off at the end");
         }
         connections.shutdown().await;
     }
 }
 
-async fn connection(server: ApiServer, acceptor: TlsAcceptor, stream: TcpStream, watcher: hyper_util::server::graceful::Watcher) {
+async fn connection(
+    server: ApiServer,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "the connection stays with delayed packets");
     }
@@ -73,31 +86,55 @@ async fn connection(server: ApiServer, acceptor: TlsAcceptor, stream: TcpStream,
         Ok(Err(error)) => return tracing::debug!(%error, "no TLS handshake"),
         Err(_) => return tracing::debug!("no TLS handshake in time"),
     };
-    let user = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(|certificate| certificate_user(certificate));
+    let user = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first())
+        .and_then(|certificate| certificate_user(certificate));
     let service = service_fn(move |request: Request<Incoming>| {
         let (server, user) = (server.clone(), user.clone());
         async move { Ok::<_, std::convert::Infallible>(guarded(server, user, request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http2().max_concurrent_streams(1000);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    let connection = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .into_owned();
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "a connection ended early");
     }
 }
 
 /// One request; a panic in it is its own misfortune only.
-async fn guarded(server: ApiServer, certificate: Option<User>, request: Request<Incoming>) -> Response<Body> {
+async fn guarded(
+    server: ApiServer,
+    certificate: Option<User>,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let path = request.uri().path().to_owned();
-    AssertUnwindSafe(admitted(server, certificate, request)).catch_unwind().await.unwrap_or_else(|_| {
-        tracing::error!(path, "a request made the server panic");
-        panicked()
-    })
+    AssertUnwindSafe(admitted(server, certificate, request))
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| {
+            tracing::error!(path, "a request made the server panic");
+            panicked()
+        })
 }
 
-async fn admitted(server: ApiServer, certificate: Option<User>, request: Request<Incoming>) -> Response<Body> {
+async fn admitted(
+    server: ApiServer,
+    certificate: Option<User>,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let key = &server.environment().token_key;
-    let user = match authenticate(certificate.as_ref(), request.headers(), server.store().as_ref(), key, jiff::Timestamp::now()) {
+    let user = match authenticate(
+        certificate.as_ref(),
+        request.headers(),
+        server.store().as_ref(),
+        key,
+        jiff::Timestamp::now(),
+    ) {
         Ok(user) => user,
         Err(status) => return refused(&status),
     };
@@ -108,7 +145,11 @@ async fn admitted(server: ApiServer, certificate: Option<User>, request: Request
 }
 
 fn answered(server: ApiServer, user: User, request: Request<Incoming>) -> Boxed<Response<Body>> {
-    respond(server, user, request.map(|body| body.map_err(Into::into).boxed_unsync()))
+    respond(
+        server,
+        user,
+        request.map(|body| body.map_err(Into::into).boxed_unsync()),
+    )
 }
 
 /// Strangers get health and version; everybody else what RBAC grants.
@@ -126,7 +167,11 @@ fn permitted(server: &ApiServer, user: &User, request: &Request<Incoming>) -> Re
     let query = Query::parse(request.uri().query().unwrap_or(""));
     let Place::Target(target) = &place else {
         let method = request.method().as_str().to_ascii_lowercase();
-        let asked = Attributes { verb: &method, path: request.uri().path(), ..Attributes::default() };
+        let asked = Attributes {
+            verb: &method,
+            path: request.uri().path(),
+            ..Attributes::default()
+        };
         return decide(server, user, &asked);
     };
     let word = match verb(request.method(), target, &query)? {
@@ -157,10 +202,25 @@ fn decide(server: &ApiServer, user: &User, asked: &Attributes<'_>) -> Result<(),
         return Ok(());
     }
     let what = if asked.path.is_empty() {
-        let place = if asked.namespace.is_empty() { "at the cluster scope".to_owned() } else { format!("in the namespace \"{}\"", asked.namespace) };
-        format!("User \"{}\" cannot {} resource \"{}\" in API group \"{}\" {place}", user.name, asked.verb, asked.resource, asked.group)
+        let place = if asked.namespace.is_empty() {
+            "at the cluster scope".to_owned()
+        } else {
+            format!("in the namespace \"{}\"", asked.namespace)
+        };
+        format!(
+            "User \"{}\" cannot {} resource \"{}\" in API group \"{}\" {place}",
+            user.name, asked.verb, asked.resource, asked.group
+        )
     } else {
-        format!("User \"{}\" cannot {} path \"{}\"", user.name, asked.verb, asked.path)
+        format!(
+            "User \"{}\" cannot {} path \"{}\"",
+            user.name, asked.verb, asked.path
+        )
     };
-    Err(Status::forbidden(asked.group, asked.resource, asked.name, &what))
+    Err(Status::forbidden(
+        asked.group,
+        asked.resource,
+        asked.name,
+        &what,
+    ))
 }

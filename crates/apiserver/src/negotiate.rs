@@ -44,7 +44,10 @@ pub(crate) fn format(accept: &str, shapes: Shapes) -> Result<Format, Status> {
     if accept.trim().is_empty() {
         return Ok(Format::default());
     }
-    accept.split(',').find_map(|clause| clause_format(clause, shapes)).ok_or_else(Status::not_acceptable)
+    accept
+        .split(',')
+        .find_map(|clause| clause_format(clause, shapes))
+        .ok_or_else(Status::not_acceptable)
 }
 
 fn clause_format(clause: &str, shapes: Shapes) -> Option<Format> {
@@ -64,7 +67,10 @@ fn clause_format(clause: &str, shapes: Shapes) -> Option<Format> {
         }
     }
     if kind.is_empty() {
-        return Some(Format { shape: Shape::Whole, yaml });
+        return Some(Format {
+            shape: Shape::Whole,
+            yaml,
+        });
     }
     let version = match (group, version) {
         ("meta.k8s.io", "v1") => "v1",

@@ -5,7 +5,11 @@ use serde_json::{Map, Value};
 
 /// The string at `metadata.FIELD`, empty when there is none.
 pub(crate) fn meta<'a>(object: &'a Value, field: &str) -> &'a str {
-    object.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Value::as_str).unwrap_or("")
+    object
+        .get("metadata")
+        .and_then(|metadata| metadata.get(field))
+        .and_then(Value::as_str)
+        .unwrap_or("")
 }
 
 /// `metadata.name`.
@@ -15,7 +19,10 @@ pub(crate) fn name(object: &Value) -> &str {
 
 /// The metadata as a map, made if it is missing or null. `None` if the object or its metadata is something else.
 pub(crate) fn metadata_mut(object: &mut Value) -> Option<&mut Map<String, Value>> {
-    let metadata = object.as_object_mut()?.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
+    let metadata = object
+        .as_object_mut()?
+        .entry("metadata")
+        .or_insert_with(|| Value::Object(Map::new()));
     if metadata.is_null() {
         *metadata = Value::Object(Map::new());
     }
@@ -38,7 +45,10 @@ pub(crate) fn remove_meta(object: &mut Value, field: &str) {
 
 /// Copies `metadata.FIELD` of another object, or removes it where that has none.
 pub(crate) fn copy_meta(from: &Value, to: &mut Value, field: &str) {
-    match from.get("metadata").and_then(|metadata| metadata.get(field)) {
+    match from
+        .get("metadata")
+        .and_then(|metadata| metadata.get(field))
+    {
         Some(value) => set_meta(to, field, value.clone()),
         None => remove_meta(to, field),
     }
@@ -70,7 +80,11 @@ pub(crate) fn is_terminating(object: &Value) -> bool {
 
 /// `metadata.generation`, 0 when the kind has none.
 pub(crate) fn generation(object: &Value) -> i64 {
-    object.get("metadata").and_then(|metadata| metadata.get("generation")).and_then(Value::as_i64).unwrap_or(0)
+    object
+        .get("metadata")
+        .and_then(|metadata| metadata.get("generation"))
+        .and_then(Value::as_i64)
+        .unwrap_or(0)
 }
 
 /// A time as Kubernetes writes it: RFC 3339, whole seconds, UTC.
@@ -86,5 +100,6 @@ pub(crate) fn text<'a>(object: &'a Value, path: &[&str]) -> &'a str {
 
 /// The value at a path of fields.
 pub(crate) fn at<'a>(object: &'a Value, path: &[&str]) -> Option<&'a Value> {
-    path.iter().try_fold(object, |value, field| value.get(field))
+    path.iter()
+        .try_fold(object, |value, field| value.get(field))
 }

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -66,7 +69,9 @@ pub fn generate(hosts: &[String], now: Timestamp) -> Result<Pki, OpenError> {
 pub fn ensure(dir: &Path, hosts: &[String], now: Timestamp) -> Result<Pki, OpenError> {
     fs::create_dir_all(dir).map_err(io("making", dir))?;
     let (ca_path, key_path) = (dir.join("ca.crt"), dir.join("ca.key"));
-    let known = read(&ca_path)?.filter(|pem| !near_end(pem, now)).zip(read(&key_path)?);
+    let known = read(&ca_path)?
+        .filter(|pem| !near_end(pem, now))
+        .zip(read(&key_path)?);
     let fresh_ca = known.is_none();
     let (ca, key) = match known {
         Some((ca, key)) => (ca, KeyPair::from_pem(&key).map_err(failed)?),
@@ -82,9 +87,13 @@ pub fn ensure(dir: &Path, hosts: &[String], now: Timestamp) -> Result<Pki, OpenE
     let hosts_path = dir.join("server.hosts");
     let listed = hosts.join("\n");
     let same_hosts = read(&hosts_path)?.as_deref() == Some(listed.as_str());
-    let server = kept(dir, "server", fresh_ca || !same_hosts, now, || issue(&issuer, server_params(hosts)?, now))?;
+    let server = kept(dir, "server", fresh_ca || !same_hosts, now, || {
+        issue(&issuer, server_params(hosts)?, now)
+    })?;
     write_atomically(&hosts_path, listed.as_bytes(), 0o644)?;
-    let admin = kept(dir, "admin", fresh_ca, now, || issue(&issuer, client_params(&User::admin())?, now))?;
+    let admin = kept(dir, "admin", fresh_ca, now, || {
+        issue(&issuer, client_params(&User::admin())?, now)
+    })?;
     Ok(Pki { ca, server, admin })
 }
 
@@ -96,7 +105,12 @@ pub(crate) fn token_key(dir: &Path) -> Result<[u8; 32], OpenError> {
     fs::create_dir_all(dir).map_err(io("making", dir))?;
     let path = dir.join("tokens.key");
     match fs::read(&path) {
-        Ok(bytes) => <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| OpenError::Pki(format!("{} is not 32 bytes; remove it to have another made", path.display()))),
+        Ok(bytes) => <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| {
+            OpenError::Pki(format!(
+                "{} is not 32 bytes; remove it to have another made",
+                path.display()
+            ))
+        }),
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
             let key = random_key()?;
             write_atomically(&path, &key, 0o600)?;
@@ -124,8 +138,17 @@ fn read(path: &Path) -> Result<Option<String>, OpenError> {
     }
 }
 
-fn kept(dir: &Path, name: &str, anew: bool, now: Timestamp, make: impl FnOnce() -> Result<Pair, OpenError>) -> Result<Pair, OpenError> {
-    let (certificate_path, key_path) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
+fn kept(
+    dir: &Path,
+    name: &str,
+    anew: bool,
+    now: Timestamp,
+    make: impl FnOnce() -> Result<Pair, OpenError>,
+) -> Result<Pair, OpenError> {
+    let (certificate_path, key_path) = (
+        dir.join(format!("{name}.crt")),
+        dir.join(format!("{name}.key")),
+    );
     if !anew
         && let Some(certificate) = read(&certificate_path)?.filter(|pem| !near_end(pem, now))
         && let Some(key) = read(&key_path)?
@@ -140,7 +163,10 @@ fn kept(dir: &Path, name: &str, anew: bool, now: Timestamp, make: impl FnOnce() 
 
 /// Whether a certificate ends soon, or is none.
 fn near_end(pem: &str, now: Timestamp) -> bool {
-    let end = CertificateDer::from_pem_slice(pem.as_bytes()).ok().and_then(|der| der::read(&der)).and_then(|read| read.not_after);
+    let end = CertificateDer::from_pem_slice(pem.as_bytes())
+        .ok()
+        .and_then(|der| der::read(&der))
+        .and_then(|read| read.not_after);
     end.is_none_or(|end| end < now + SignedDuration::from_hours(24 * RENEW_DAYS))
 }
 
@@ -151,7 +177,11 @@ fn failed(error: rcgen::Error) -> OpenError {
 fn valid(params: &mut CertificateParams, now: Timestamp, days: i64) {
     let day = |at: Timestamp| {
         let date = at.to_zoned(jiff::tz::TimeZone::UTC).date();
-        rcgen::date_time_ymd(i32::from(date.year()), u8::try_from(date.month()).unwrap_or(1), u8::try_from(date.day()).unwrap_or(1))
+        rcgen::date_time_ymd(
+            i32::from(date.year()),
+            u8::try_from(date.month()).unwrap_or(1),
+            u8::try_from(date.day()).unwrap_or(1),
+        )
     };
     // A day of slack for clocks that are behind.
     params.not_before = day(now - SignedDuration::from_hours(24));
@@ -161,16 +191,26 @@ fn valid(params: &mut CertificateParams, now: Timestamp, days: i64) {
 fn ca_params(now: Timestamp) -> Result<CertificateParams, OpenError> {
     let mut params = CertificateParams::new(Vec::<String>::new()).map_err(failed)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "stead-ca");
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "stead-ca");
+    params.key_usages = vec![
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+    ];
     valid(&mut params, now, CA_DAYS);
     Ok(params)
 }
 
 fn server_params(hosts: &[String]) -> Result<CertificateParams, OpenError> {
     let mut params = CertificateParams::new(Vec::<String>::new()).map_err(failed)?;
-    params.distinguished_name.push(DnType::CommonName, "stead-apiserver");
-    params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "stead-apiserver");
+    params
+        .extended_key_usages
+        .push(ExtendedKeyUsagePurpose::ServerAuth);
     for host in hosts {
         let name = match host.parse::<IpAddr>() {
             Ok(address) => SanType::IpAddress(address),
@@ -183,21 +223,38 @@ fn server_params(hosts: &[String]) -> Result<CertificateParams, OpenError> {
 
 fn client_params(user: &User) -> Result<CertificateParams, OpenError> {
     let mut params = CertificateParams::new(Vec::<String>::new()).map_err(failed)?;
-    params.distinguished_name.push(DnType::CommonName, user.name.as_str());
-    for group in user.groups.iter().filter(|group| *group != "system:authenticated") {
-        params.distinguished_name.push(DnType::OrganizationName, group.as_str());
+    params
+        .distinguished_name
+        .push(DnType::CommonName, user.name.as_str());
+    for group in user
+        .groups
+        .iter()
+        .filter(|group| *group != "system:authenticated")
+    {
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, group.as_str());
     }
-    params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+    params
+        .extended_key_usages
+        .push(ExtendedKeyUsagePurpose::ClientAuth);
     Ok(params)
 }
 
-fn issue(issuer: &Issuer<'_, KeyPair>, mut params: CertificateParams, now: Timestamp) -> Result<Pair, OpenError> {
+fn issue(
+    issuer: &Issuer<'_, KeyPair>,
+    mut params: CertificateParams,
+    now: Timestamp,
+) -> Result<Pair, OpenError> {
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     valid(&mut params, now, DAYS);
     let key = KeyPair::generate().map_err(failed)?;
     let certificate = params.signed_by(&key, issuer).map_err(failed)?.pem();
-    Ok(Pair { certificate, key: key.serialize_pem() })
+    Ok(Pair {
+        certificate,
+        key: key.serialize_pem(),
+    })
 }
 
 impl Pki {
@@ -209,13 +266,23 @@ impl Pki {
         let wrong = |error: &dyn std::fmt::Display| OpenError::Pki(error.to_string());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.ca.as_bytes()).map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .allow_unauthenticated()
-            .build()
+        roots
+            .add(
+                CertificateDer::from_pem_slice(self.ca.as_bytes())
+                    .map_err(|error| wrong(&error))?,
+            )
             .map_err(|error| wrong(&error))?;
-        let chain = vec![CertificateDer::from_pem_slice(self.server.certificate.as_bytes()).map_err(|error| wrong(&error))?];
-        let key = PrivateKeyDer::from_pem_slice(self.server.key.as_bytes()).map_err(|error| wrong(&error))?;
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .allow_unauthenticated()
+                .build()
+                .map_err(|error| wrong(&error))?;
+        let chain = vec![
+            CertificateDer::from_pem_slice(self.server.certificate.as_bytes())
+                .map_err(|error| wrong(&error))?,
+        ];
+        let key = PrivateKeyDer::from_pem_slice(self.server.key.as_bytes())
+            .map_err(|error| wrong(&error))?;
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| wrong(&error))?
@@ -245,7 +312,8 @@ impl Pki {
     /// When it cannot be written.
     pub fn write_kubeconfig(&self, data_dir: &Path, server: &str) -> Result<PathBuf, OpenError> {
         let path = data_dir.join("kubeconfig");
-        let text = serde_saphyr::to_string(&self.kubeconfig(server)).map_err(|error| OpenError::Pki(error.to_string()))?;
+        let text = serde_saphyr::to_string(&self.kubeconfig(server))
+            .map_err(|error| OpenError::Pki(error.to_string()))?;
         write_atomically(&path, text.as_bytes(), 0o600)?;
         Ok(path)
     }

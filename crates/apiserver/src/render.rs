@@ -19,47 +19,102 @@ pub(crate) fn object(stored: &Stored) -> Vec<u8> {
 
 /// `{"apiVersion":"...","kind":"...",`: what turns a stored body into a whole object.
 pub(crate) fn type_prefix(kind: &Kind) -> String {
-    format!("{{\"apiVersion\":\"{}\",\"kind\":\"{}\",", kind.api_version(), kind.kind)
+    format!(
+        "{{\"apiVersion\":\"{}\",\"kind\":\"{}\",",
+        kind.api_version(),
+        kind.kind
+    )
 }
 
 /// One object in the asked shape.
-pub(crate) fn one(kind: &'static Kind, stored: &Stored, shape: Shape, include: &str, now: Timestamp) -> Bytes {
+pub(crate) fn one(
+    kind: &'static Kind,
+    stored: &Stored,
+    shape: Shape,
+    include: &str,
+    now: Timestamp,
+) -> Bytes {
     match shape {
         Shape::Whole => object(stored).into(),
-        Shape::Table(version) => bytes(&tabled(kind, version, &[stored], include, now, &json!({"resourceVersion": stored.revision.to_string()}))),
+        Shape::Table(version) => bytes(&tabled(
+            kind,
+            version,
+            &[stored],
+            include,
+            now,
+            &json!({"resourceVersion": stored.revision.to_string()}),
+        )),
         Shape::Partial(version) | Shape::PartialList(version) => bytes(&partial(stored, version)),
     }
 }
 
 /// A value (an answer of dry runs and of kinds that are not stored) in the asked shape.
-pub(crate) fn value(kind: &'static Kind, object: &Value, shape: Shape, include: &str, now: Timestamp) -> Bytes {
+pub(crate) fn value(
+    kind: &'static Kind,
+    object: &Value,
+    shape: Shape,
+    include: &str,
+    now: Timestamp,
+) -> Bytes {
     match shape {
         Shape::Whole => bytes(object),
-        Shape::Table(_) | Shape::Partial(_) | Shape::PartialList(_) => {
-            one(kind, &Stored::new(kind, 0, object.clone()), shape, include, now)
-        }
+        Shape::Table(_) | Shape::Partial(_) | Shape::PartialList(_) => one(
+            kind,
+            &Stored::new(kind, 0, object.clone()),
+            shape,
+            include,
+            now,
+        ),
     }
 }
 
 /// A list in the asked shape. `metadata` is the list's own.
-pub(crate) fn list(kind: &'static Kind, listing: &Listing, shape: Shape, include: &str, now: Timestamp, metadata: &Value) -> Bytes {
+pub(crate) fn list(
+    kind: &'static Kind,
+    listing: &Listing,
+    shape: Shape,
+    include: &str,
+    now: Timestamp,
+    metadata: &Value,
+) -> Bytes {
     match shape {
         Shape::Whole | Shape::Partial(_) => whole_list(kind, listing, metadata),
         Shape::Table(version) => {
-            let rows: Vec<&Stored> = listing.items.iter().map(|(_, stored)| stored.as_ref()).collect();
+            let rows: Vec<&Stored> = listing
+                .items
+                .iter()
+                .map(|(_, stored)| stored.as_ref())
+                .collect();
             bytes(&tabled(kind, version, &rows, include, now, metadata))
         }
         Shape::PartialList(version) => {
-            let items: Vec<Value> = listing.items.iter().map(|(_, stored)| partial(stored, version)).collect();
-            bytes(&json!({"kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata, "items": items}))
+            let items: Vec<Value> = listing
+                .items
+                .iter()
+                .map(|(_, stored)| partial(stored, version))
+                .collect();
+            bytes(
+                &json!({"kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata, "items": items}),
+            )
         }
     }
 }
 
 fn whole_list(kind: &Kind, listing: &Listing, metadata: &Value) -> Bytes {
-    let size: usize = listing.items.iter().map(|(_, stored)| stored.json.len() + 1).sum();
+    let size: usize = listing
+        .items
+        .iter()
+        .map(|(_, stored)| stored.json.len() + 1)
+        .sum();
     let mut out = BytesMut::with_capacity(size + 256);
-    out.put_slice(format!("{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[", kind.kind, kind.api_version()).as_bytes());
+    out.put_slice(
+        format!(
+            "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
+            kind.kind,
+            kind.api_version()
+        )
+        .as_bytes(),
+    );
     for (index, (_, stored)) in listing.items.iter().enumerate() {
         if index > 0 {
             out.put_u8(b',');
@@ -75,30 +130,50 @@ fn partial(stored: &Stored, version: &str) -> Value {
     json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": object["metadata"]})
 }
 
-fn tabled(kind: &'static Kind, version: &str, rows: &[&Stored], include: &str, now: Timestamp, metadata: &Value) -> Value {
+fn tabled(
+    kind: &'static Kind,
+    version: &str,
+    rows: &[&Stored],
+    include: &str,
+    now: Timestamp,
+    metadata: &Value,
+) -> Value {
     let columns = stead_schema::columns(kind.group, kind.version, kind.plural);
     let definitions: Vec<Value> = columns
         .iter()
         .map(|column| json!({"name": column.name, "type": column.column_type, "format": column.format, "description": "", "priority": column.priority}))
         .collect();
-    let rows: Vec<Value> = rows.iter().map(|stored| row(kind, version, stored, include, now)).collect();
+    let rows: Vec<Value> = rows
+        .iter()
+        .map(|stored| row(kind, version, stored, include, now))
+        .collect();
     json!({
         "kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata,
         "columnDefinitions": definitions, "rows": rows,
     })
 }
 
-fn row(kind: &'static Kind, version: &str, stored: &Stored, include: &str, now: Timestamp) -> Value {
+fn row(
+    kind: &'static Kind,
+    version: &str,
+    stored: &Stored,
+    include: &str,
+    now: Timestamp,
+) -> Value {
     let object = stored.value();
     let cells = table::cells(kind, &object, now);
     let object = match include {
         "None" => Value::Null,
         "Object" => object,
-        _ => json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": object["metadata"]}),
+        _ => {
+            json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": object["metadata"]})
+        }
     };
     json!({"cells": cells, "object": object})
 }
 
 fn bytes(value: &Value) -> Bytes {
-    serde_json::to_vec(value).map(Bytes::from).unwrap_or_default()
+    serde_json::to_vec(value)
+        .map(Bytes::from)
+        .unwrap_or_default()
 }

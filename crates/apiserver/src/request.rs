@@ -41,15 +41,31 @@ pub(crate) enum Place {
 
 /// Finds what a path is about.
 pub(crate) fn place(path: &str) -> Place {
-    let parts: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned()).collect();
+    let parts: Vec<String> = path
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned())
+        .collect();
     let words: Vec<&str> = parts.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["healthz" | "livez" | "readyz", ..] => Place::Health,
         ["version"] => Place::Version,
         ["openapi", ..] => Place::OpenApi(parts),
         ["api"] | ["apis"] | ["apis", _] => Place::Discovery(parts),
-        ["api", version] => if served("", version) { Place::Discovery(parts) } else { Place::UnknownResource },
-        ["apis", group, version] => if served(group, version) { Place::Discovery(parts) } else { Place::Nowhere },
+        ["api", version] => {
+            if served("", version) {
+                Place::Discovery(parts)
+            } else {
+                Place::UnknownResource
+            }
+        }
+        ["apis", group, version] => {
+            if served(group, version) {
+                Place::Discovery(parts)
+            } else {
+                Place::Nowhere
+            }
+        }
         ["api", version, rest @ ..] => resource("", version, rest),
         ["apis", group, version, rest @ ..] => resource(group, version, rest),
         _ => Place::Nowhere,
@@ -62,7 +78,11 @@ fn served(group: &str, version: &str) -> bool {
 
 fn resource(group: &str, version: &str, rest: &[&str]) -> Place {
     if !served(group, version) {
-        return if group.is_empty() { Place::UnknownResource } else { Place::Nowhere };
+        return if group.is_empty() {
+            Place::UnknownResource
+        } else {
+            Place::Nowhere
+        };
     }
     let (watch_prefix, rest) = match rest {
         ["watch", rest @ ..] if !rest.is_empty() => (true, rest),
@@ -70,7 +90,11 @@ fn resource(group: &str, version: &str, rest: &[&str]) -> Place {
     };
     let (namespace, rest) = match rest {
         // Below a namespace: `namespaces/NS/pods/...`. The namespace itself has only the subresources named here.
-        ["namespaces", namespace, rest @ ..] if !rest.is_empty() && !matches!(rest, ["status" | "finalize"]) => (*namespace, rest),
+        ["namespaces", namespace, rest @ ..]
+            if !rest.is_empty() && !matches!(rest, ["status" | "finalize"]) =>
+        {
+            (*namespace, rest)
+        }
         rest => ("", rest),
     };
     let (plural, name, subresource) = match rest {
@@ -79,13 +103,27 @@ fn resource(group: &str, version: &str, rest: &[&str]) -> Place {
         [plural, name, subresource @ ..] => (*plural, *name, subresource.join("/")),
         [] => return Place::UnknownResource,
     };
-    let Some(kind) = stead_schema::resource(group, version, plural) else { return Place::UnknownResource };
-    let misplaced = if kind.namespaced { namespace.is_empty() && !name.is_empty() } else { !namespace.is_empty() };
-    let known = subresource.is_empty() || kind.subresource(&subresource).is_some() || subresource.starts_with("proxy");
+    let Some(kind) = stead_schema::resource(group, version, plural) else {
+        return Place::UnknownResource;
+    };
+    let misplaced = if kind.namespaced {
+        namespace.is_empty() && !name.is_empty()
+    } else {
+        !namespace.is_empty()
+    };
+    let known = subresource.is_empty()
+        || kind.subresource(&subresource).is_some()
+        || subresource.starts_with("proxy");
     if misplaced || !known {
         return Place::UnknownResource;
     }
-    Place::Target(Target { kind, namespace: namespace.to_owned(), name: name.to_owned(), subresource, watch_prefix })
+    Place::Target(Target {
+        kind,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        subresource,
+        watch_prefix,
+    })
 }
 
 /// The parameters of a query, decoded, in their order.
@@ -95,7 +133,11 @@ pub(crate) struct Query(Vec<(String, String)>);
 impl Query {
     /// Reads a query string.
     pub(crate) fn parse(query: &str) -> Self {
-        let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+        let decode = |text: &str| {
+            percent_decode_str(&text.replace('+', " "))
+                .decode_utf8_lossy()
+                .into_owned()
+        };
         Self(
             query
                 .split('&')
@@ -110,7 +152,10 @@ impl Query {
 
     /// The first value of a parameter, empty when there is none.
     pub(crate) fn get(&self, key: &str) -> &str {
-        self.0.iter().find(|(name, _)| name == key).map_or("", |(_, value)| value)
+        self.0
+            .iter()
+            .find(|(name, _)| name == key)
+            .map_or("", |(_, value)| value)
     }
 
     /// Whether the parameter is there, with or without a value.
@@ -120,7 +165,11 @@ impl Query {
 
     /// All values of a parameter.
     pub(crate) fn all(&self, key: &str) -> Vec<&str> {
-        self.0.iter().filter(|(name, _)| name == key).map(|(_, value)| value.as_str()).collect()
+        self.0
+            .iter()
+            .filter(|(name, _)| name == key)
+            .map(|(_, value)| value.as_str())
+            .collect()
     }
 
     /// A yes or no, as upstream converts it: `0` and `false` are no, the bare name is yes.
@@ -128,7 +177,10 @@ impl Query {
     /// # Errors
     /// Never: upstream takes anything else for yes.
     pub(crate) fn flag(&self, key: &str) -> bool {
-        self.0.iter().find(|(name, _)| name == key).is_some_and(|(_, value)| !matches!(value.to_ascii_lowercase().as_str(), "0" | "false"))
+        self.0
+            .iter()
+            .find(|(name, _)| name == key)
+            .is_some_and(|(_, value)| !matches!(value.to_ascii_lowercase().as_str(), "0" | "false"))
     }
 
     /// A whole number, `None` when it is not given or empty.
@@ -140,7 +192,11 @@ impl Query {
         if text.is_empty() {
             return Ok(None);
         }
-        text.parse().map(Some).map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax")))
+        text.parse().map(Some).map_err(|_| {
+            Status::bad_request(format!(
+                "strconv.ParseInt: parsing \"{text}\": invalid syntax"
+            ))
+        })
     }
 }
 
@@ -165,11 +221,19 @@ pub(crate) enum Verb {
 /// 405 where the resource does not have the verb.
 pub(crate) fn verb(method: &Method, target: &Target, query: &Query) -> Result<Verb, Status> {
     let sub = target.subresource.as_str();
-    if matches!((target.kind.plural, sub), ("pods", "exec" | "attach" | "portforward" | "log")) || sub.starts_with("proxy") {
+    if matches!(
+        (target.kind.plural, sub),
+        ("pods", "exec" | "attach" | "portforward" | "log")
+    ) || sub.starts_with("proxy")
+    {
         return Ok(Verb::Connect);
     }
     let verb = match *method {
-        Method::GET | Method::HEAD if target.watch_prefix || (sub.is_empty() && query.flag("watch")) => Verb::Watch,
+        Method::GET | Method::HEAD
+            if target.watch_prefix || (sub.is_empty() && query.flag("watch")) =>
+        {
+            Verb::Watch
+        }
         Method::GET | Method::HEAD if target.name.is_empty() => Verb::List,
         Method::GET | Method::HEAD => Verb::Get,
         // Creating names its object in the body: `POST .../configmaps/name` is not served.

@@ -13,7 +13,10 @@ use crate::user::User;
 
 /// Whether a target is one of the reviews.
 pub(crate) fn is_review(target: &Target) -> bool {
-    matches!(target.kind.group, "authentication.k8s.io" | "authorization.k8s.io") && target.kind.verbs == ["create"]
+    matches!(
+        target.kind.group,
+        "authentication.k8s.io" | "authorization.k8s.io"
+    ) && target.kind.verbs == ["create"]
 }
 
 /// Answers a review.
@@ -22,7 +25,10 @@ pub(crate) fn review(scene: &mut Scene<'_>) -> Result<Outcome, Status> {
     let kind = asked.target.kind;
     let mut body = asked.body.value.clone();
     if !body.is_object() {
-        return Err(Status::bad_request(format!("the body is not a {}", kind.kind)));
+        return Err(Status::bad_request(format!(
+            "the body is not a {}",
+            kind.kind
+        )));
     }
     body["apiVersion"] = kind.api_version().into();
     body["kind"] = kind.kind.into();
@@ -35,11 +41,20 @@ pub(crate) fn review(scene: &mut Scene<'_>) -> Result<Outcome, Status> {
             json!({"userInfo": user_info(&asked.user)})
         }
         "TokenReview" => token_review(scene, &body),
-        "SelfSubjectRulesReview" => authorize::rules(&asked.user, body["spec"]["namespace"].as_str().unwrap_or(""), scene.view),
+        "SelfSubjectRulesReview" => authorize::rules(
+            &asked.user,
+            body["spec"]["namespace"].as_str().unwrap_or(""),
+            scene.view,
+        ),
         "SelfSubjectAccessReview" => access_review(scene, &asked.user, &body["spec"]),
         _ => access_review(scene, &subject(&body["spec"]), &body["spec"]),
     };
-    Ok(Outcome::reply(answer(StatusCode::CREATED, &body, asked.format.yaml, &[])))
+    Ok(Outcome::reply(answer(
+        StatusCode::CREATED,
+        &body,
+        asked.format.yaml,
+        &[],
+    )))
 }
 
 fn user_info(user: &User) -> Value {
@@ -55,8 +70,17 @@ fn token_review(scene: &Scene<'_>, body: &Value) -> Value {
 }
 
 fn subject(spec: &Value) -> User {
-    let groups = spec["groups"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
-    User { name: spec["user"].as_str().unwrap_or("").to_owned(), groups }
+    let groups = spec["groups"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
+    User {
+        name: spec["user"].as_str().unwrap_or("").to_owned(),
+        groups,
+    }
 }
 
 fn access_review(scene: &Scene<'_>, user: &User, spec: &Value) -> Value {
@@ -74,7 +98,11 @@ fn access_review(scene: &Scene<'_>, user: &User, spec: &Value) -> Value {
         }
     } else {
         let other = &spec["nonResourceAttributes"];
-        Attributes { verb: other["verb"].as_str().unwrap_or(""), path: other["path"].as_str().unwrap_or(""), ..Attributes::default() }
+        Attributes {
+            verb: other["verb"].as_str().unwrap_or(""),
+            path: other["path"].as_str().unwrap_or(""),
+            ..Attributes::default()
+        }
     };
     match authorize::decide(user, &attributes, scene.view) {
         Some(reason) => json!({"allowed": true, "reason": reason}),

@@ -49,15 +49,23 @@ pub(crate) struct Ring {
 impl Ring {
     /// An empty history that starts after a revision.
     pub(crate) fn since(revision: u64) -> Self {
-        Self { events: VecDeque::new(), since: revision, bytes: 0 }
+        Self {
+            events: VecDeque::new(),
+            since: revision,
+            bytes: 0,
+        }
     }
 
     /// Adds the newest event and forgets the oldest where there are too many.
     pub(crate) fn push(&mut self, event: Event) {
         self.bytes += event.object.json.len();
         self.events.push_back(Arc::new(event));
-        while self.events.len() > EVENTS_MAX || (self.bytes > BYTES_MAX && self.events.len() > EVENTS_MIN) {
-            let Some(oldest) = self.events.pop_front() else { break };
+        while self.events.len() > EVENTS_MAX
+            || (self.bytes > BYTES_MAX && self.events.len() > EVENTS_MIN)
+        {
+            let Some(oldest) = self.events.pop_front() else {
+                break;
+            };
             self.since = oldest.revision;
             self.bytes = self.bytes.saturating_sub(oldest.object.json.len());
         }
@@ -68,7 +76,16 @@ impl Ring {
         if revision < self.since {
             return None;
         }
-        let first = self.events.partition_point(|event| event.revision <= revision);
-        Some(self.events.iter().skip(first).take(limit).cloned().collect())
+        let first = self
+            .events
+            .partition_point(|event| event.revision <= revision);
+        Some(
+            self.events
+                .iter()
+                .skip(first)
+                .take(limit)
+                .cloned()
+                .collect(),
+        )
     }
 }

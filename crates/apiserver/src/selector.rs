@@ -53,14 +53,18 @@ impl Selector {
     /// # Errors
     /// 400 when one cannot be parsed or names an unknown field.
     pub(crate) fn from_query(kind: &Kind, query: &Query) -> Result<Self, Status> {
-        let labels = parse_labels(query.get("labelSelector")).map_err(|why| Status::bad_request(format!("unable to parse requirement: {why}")))?;
+        let labels = parse_labels(query.get("labelSelector")).map_err(Status::bad_request)?;
         let fields = parse_fields(kind, query.get("fieldSelector"))?;
         Ok(Self { labels, fields })
     }
 
     /// Selects only the object of this name.
     pub(crate) fn require_name(&mut self, name: &str) {
-        self.fields.push(FieldRequirement { place: FieldPlace::Name, value: name.to_owned(), equal: true });
+        self.fields.push(FieldRequirement {
+            place: FieldPlace::Name,
+            value: name.to_owned(),
+            equal: true,
+        });
     }
 
     /// Whether nothing is left out.
@@ -70,8 +74,17 @@ impl Selector {
 
     /// Whether an object with this key is selected.
     pub(crate) fn matches(&self, key: &str, stored: &Stored) -> bool {
-        self.labels.iter().all(|requirement| requirement.matches(stored.labels.get(requirement.key.as_str()).map(AsRef::as_ref)))
-            && self.fields.iter().all(|requirement| requirement.matches(key, stored))
+        self.labels.iter().all(|requirement| {
+            requirement.matches(
+                stored
+                    .labels
+                    .get(requirement.key.as_str())
+                    .map(AsRef::as_ref),
+            )
+        }) && self
+            .fields
+            .iter()
+            .all(|requirement| requirement.matches(key, stored))
     }
 }
 
@@ -104,16 +117,23 @@ impl FieldRequirement {
 fn parse_fields(kind: &Kind, text: &str) -> Result<Vec<FieldRequirement>, Status> {
     let mut fields = Vec::new();
     for clause in split_clauses(text) {
-        let (label, value, equal) = field_clause(&clause)
-            .ok_or_else(|| Status::bad_request(format!("invalid selector: '{text}'; can't understand '{clause}'")))?;
+        let (label, value, equal) = field_clause(&clause).ok_or_else(|| {
+            Status::bad_request(format!(
+                "invalid selector: '{text}'; can't understand '{clause}'"
+            ))
+        })?;
         let place = match label.as_str() {
             "metadata.name" => FieldPlace::Name,
             "metadata.namespace" => FieldPlace::Namespace,
-            other => FieldPlace::Field(
-                field_index(kind, other).ok_or_else(|| Status::bad_request(format!("field label not supported: {other}")))?,
-            ),
+            other => FieldPlace::Field(field_index(kind, other).ok_or_else(|| {
+                Status::bad_request(format!("field label not supported: {other}"))
+            })?),
         };
-        fields.push(FieldRequirement { place, value, equal });
+        fields.push(FieldRequirement {
+            place,
+            value,
+            equal,
+        });
     }
     Ok(fields)
 }
@@ -142,7 +162,14 @@ fn field_clause(clause: &str) -> Option<(String, String, bool)> {
         (None, Some(value)) => (value, true),
         (None, None) => (rest.strip_prefix('=')?, true),
     };
-    Some((label.to_owned(), value.replace("\\=", "=").replace("\\,", ",").replace("\\\\", "\\"), equal))
+    Some((
+        label.to_owned(),
+        value
+            .replace("\\=", "=")
+            .replace("\\,", ",")
+            .replace("\\\\", "\\"),
+        equal,
+    ))
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -158,14 +185,18 @@ fn tokens(text: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut rest = text.trim_start();
     while let Some(first) = rest.chars().next() {
-        let operator = ["==", "!=", "=", "!", ">", "<"].into_iter().find(|operator| rest.starts_with(operator));
+        let operator = ["==", "!=", "=", "!", ">", "<"]
+            .into_iter()
+            .find(|operator| rest.starts_with(operator));
         let (token, length) = match (first, operator) {
             (_, Some(operator)) => (Token::Operator(operator), operator.len()),
             ('(', None) => (Token::Open, 1),
             (')', None) => (Token::Close, 1),
             (',', None) => (Token::Comma, 1),
             (_, None) => {
-                let end = rest.find(|letter: char| letter.is_whitespace() || "=!<>(),".contains(letter)).unwrap_or(rest.len());
+                let end = rest
+                    .find(|letter: char| letter.is_whitespace() || "=!<>(),".contains(letter))
+                    .unwrap_or(rest.len());
                 (Token::Word(rest[..end].to_owned()), end)
             }
         };
@@ -175,69 +206,130 @@ fn tokens(text: &str) -> Vec<Token> {
     tokens
 }
 
+/// A token as it stands in the text, empty at the end.
+fn literal(token: Option<&Token>) -> &str {
+    match token {
+        None => "",
+        Some(Token::Word(word)) => word,
+        Some(Token::Open) => "(",
+        Some(Token::Close) => ")",
+        Some(Token::Comma) => ",",
+        Some(Token::Operator(operator)) => operator,
+    }
+}
+
+fn begins_requirement(token: Option<&Token>) -> bool {
+    matches!(token, Some(Token::Word(_) | Token::Operator("!")))
+}
+
+/// Requirements between commas. The words of errors are upstream's: kubectl shows them.
 fn parse_labels(text: &str) -> Result<Vec<Requirement>, String> {
     let tokens = tokens(text);
-    let mut at = 0;
     let mut requirements = Vec::new();
-    if tokens.is_empty() {
-        return Ok(requirements);
-    }
-    loop {
-        let (requirement, next) = parse_requirement(&tokens, at)?;
-        check_requirement(&requirement)?;
+    let mut at = 0;
+    while at < tokens.len() {
+        if !begins_requirement(tokens.get(at)) {
+            return Err(format!(
+                "found '{}', expected: !, identifier, or 'end of string'",
+                literal(tokens.get(at))
+            ));
+        }
+        let parsed = parse_requirement(&tokens, at).and_then(|(requirement, next)| {
+            check_requirement(&requirement).map(|()| (requirement, next))
+        });
+        let (requirement, next) =
+            parsed.map_err(|why| format!("unable to parse requirement: {why}"))?;
         requirements.push(requirement);
         match tokens.get(next) {
-            None => return Ok(requirements),
-            Some(Token::Comma) if next + 1 < tokens.len() => at = next + 1,
-            Some(Token::Comma) => return Err("found '', expected: identifier after ','".to_owned()),
-            Some(other) => return Err(format!("found '{other:?}', expected: ',' or 'end of string'")),
+            None => break,
+            Some(Token::Comma) if begins_requirement(tokens.get(next + 1)) => at = next + 1,
+            Some(Token::Comma) => {
+                return Err(format!(
+                    "found '{}', expected: identifier after ','",
+                    literal(tokens.get(next + 1))
+                ));
+            }
+            Some(other) => {
+                return Err(format!(
+                    "found '{}', expected: ',' or 'end of string'",
+                    literal(Some(other))
+                ));
+            }
         }
     }
+    Ok(requirements)
 }
 
 fn parse_requirement(tokens: &[Token], at: usize) -> Result<(Requirement, usize), String> {
     let word = |at: usize| match tokens.get(at) {
         Some(Token::Word(word)) => Ok(word.clone()),
-        other => Err(format!("found '{other:?}', expected: identifier")),
+        other => Err(format!("found '{}', expected: identifier", literal(other))),
     };
     if tokens.get(at) == Some(&Token::Operator("!")) {
-        return Ok((Requirement { key: word(at + 1)?, test: Test::Missing }, at + 2));
+        return Ok((
+            Requirement {
+                key: word(at + 1)?,
+                test: Test::Missing,
+            },
+            at + 2,
+        ));
     }
     let key = word(at)?;
     match tokens.get(at + 1) {
-        None | Some(Token::Comma) => Ok((Requirement { key, test: Test::Exists }, at + 1)),
+        None | Some(Token::Comma) => Ok((
+            Requirement {
+                key,
+                test: Test::Exists,
+            },
+            at + 1,
+        )),
         Some(Token::Word(operator)) if operator == "in" || operator == "notin" => {
             let (values, next) = parse_values(tokens, at + 2)?;
-            let test = if operator == "in" { Test::In(values) } else { Test::NotIn(values) };
+            let test = if operator == "in" {
+                Test::In(values)
+            } else {
+                Test::NotIn(values)
+            };
             Ok((Requirement { key, test }, next))
         }
         Some(Token::Operator(operator)) => {
             let (value, next) = match tokens.get(at + 2) {
                 Some(Token::Word(value)) => (value.clone(), at + 3),
                 None | Some(Token::Comma) => (String::new(), at + 2),
-                other => return Err(format!("found '{other:?}', expected: identifier")),
+                other => return Err(format!("found '{}', expected: identifier", literal(other))),
             };
-            Ok((Requirement { key, test: comparison(operator, value)? }, next))
+            Ok((
+                Requirement {
+                    key,
+                    test: comparison(operator, value)?,
+                },
+                next,
+            ))
         }
-        other => Err(format!("found '{other:?}', expected: in, notin, =, ==, !=, gt, lt")),
+        other => Err(format!("found '{}', expected: {OPERATORS}", literal(other))),
     }
 }
 
+/// The operators that take values, as upstream lists them.
+const OPERATORS: &str = "in, notin, =, ==, !=, gt, lt";
+
 fn comparison(operator: &str, value: String) -> Result<Test, String> {
-    let number = |value: &str| value.parse::<i64>().map_err(|_| format!("values[0]: Invalid value: \"{value}\": for 'Gt', 'Lt' operators, the value must be an integer"));
+    let number = |value: &str| {
+        value.parse::<i64>().map_err(|_| format!("values[0]: Invalid value: \"{value}\": for 'Gt', 'Lt' operators, the value must be an integer"))
+    };
     match operator {
         "=" | "==" => Ok(Test::In(vec![value])),
         "!=" => Ok(Test::NotIn(vec![value])),
         ">" => Ok(Test::Greater(number(&value)?)),
         "<" => Ok(Test::Less(number(&value)?)),
-        other => Err(format!("found '{other}', expected: in, notin, =, ==, !=, gt, lt")),
+        other => Err(format!("found '{other}', expected: {OPERATORS}")),
     }
 }
 
 /// `(a, b, )`: words between commas; an empty place is the empty value.
 fn parse_values(tokens: &[Token], at: usize) -> Result<(Vec<String>, usize), String> {
     if tokens.get(at) != Some(&Token::Open) {
-        return Err(format!("found '{:?}', expected: '('", tokens.get(at)));
+        return Err(format!("found '{}' expected: '('", literal(tokens.get(at))));
     }
     let mut values = Vec::new();
     let mut at = at + 1;
@@ -260,7 +352,7 @@ fn parse_values(tokens: &[Token], at: usize) -> Result<(Vec<String>, usize), Str
                 }
                 return Ok((values, at + 1));
             }
-            other => return Err(format!("found '{other:?}', expected: ',', or ')'")),
+            other => return Err(format!("found '{}', expected: ',', or ')'", literal(other))),
         }
         at += 1;
     }
@@ -268,13 +360,20 @@ fn parse_values(tokens: &[Token], at: usize) -> Result<(Vec<String>, usize), Str
 
 fn check_requirement(requirement: &Requirement) -> Result<(), String> {
     if !is_qualified_name(&requirement.key) {
-        return Err(format!("key: Invalid value: \"{}\": name part must consist of alphanumeric characters, '-', '_' or '.'", requirement.key));
+        return Err(format!(
+            "key: Invalid value: \"{}\": name part must consist of alphanumeric characters, '-', '_' or '.'",
+            requirement.key
+        ));
     }
     match &requirement.test {
-        Test::In(values) | Test::NotIn(values) => match values.iter().find(|value| !is_label_value(value)) {
-            Some(bad) => Err(format!("values: Invalid value: \"{bad}\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.'")),
-            None => Ok(()),
-        },
+        Test::In(values) | Test::NotIn(values) => {
+            match values.iter().find(|value| !is_label_value(value)) {
+                Some(bad) => Err(format!(
+                    "values: Invalid value: \"{bad}\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.'"
+                )),
+                None => Ok(()),
+            }
+        }
         Test::Exists | Test::Missing | Test::Greater(_) | Test::Less(_) => Ok(()),
     }
 }
@@ -284,10 +383,13 @@ fn is_label_value(value: &str) -> bool {
 }
 
 fn is_name_part(part: &str) -> bool {
-    let alphanumeric = |letter: Option<char>| letter.is_some_and(|letter| letter.is_ascii_alphanumeric());
+    let alphanumeric =
+        |letter: Option<char>| letter.is_some_and(|letter| letter.is_ascii_alphanumeric());
     alphanumeric(part.chars().next())
         && alphanumeric(part.chars().next_back())
-        && part.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter))
+        && part
+            .chars()
+            .all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter))
 }
 
 fn is_qualified_name(key: &str) -> bool {
@@ -299,23 +401,35 @@ fn is_qualified_name(key: &str) -> bool {
         !prefix.is_empty()
             && prefix.len() <= 253
             && prefix.split('.').all(|part| {
-                is_name_part(part) && part.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-')
+                is_name_part(part)
+                    && part.chars().all(|letter| {
+                        letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-'
+                    })
             })
     });
     prefix_ok && name.len() <= 63 && is_name_part(name)
 }
 
 /// Whether a LabelSelector object (`matchLabels`, `matchExpressions`) selects these labels. An empty one selects all, null none.
-pub(crate) fn label_selector_matches(selector: &Value, labels: &BTreeMap<Box<str>, Box<str>>) -> bool {
+pub(crate) fn label_selector_matches(
+    selector: &Value,
+    labels: &BTreeMap<Box<str>, Box<str>>,
+) -> bool {
     if !selector.is_object() {
         return false;
     }
     let value = |key: &str| labels.get(key).map(AsRef::as_ref);
-    let equal = selector["matchLabels"].as_object().is_none_or(|map| map.iter().all(|(key, want)| value(key) == want.as_str()));
+    let equal = selector["matchLabels"]
+        .as_object()
+        .is_none_or(|map| map.iter().all(|(key, want)| value(key) == want.as_str()));
     let expressions = selector["matchExpressions"].as_array().is_none_or(|list| {
         list.iter().all(|expression| {
             let have = value(expression["key"].as_str().unwrap_or(""));
-            let listed = || expression["values"].as_array().is_some_and(|values| values.iter().any(|one| one.as_str() == have));
+            let listed = || {
+                expression["values"]
+                    .as_array()
+                    .is_some_and(|values| values.iter().any(|one| one.as_str() == have))
+            };
             match expression["operator"].as_str() {
                 Some("In") => have.is_some() && listed(),
                 Some("NotIn") => have.is_none() || !listed(),

@@ -35,7 +35,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { data_dir: None, node: None, service_range: "10.96.0.0/16".to_owned(), address: "127.0.0.1:6443".to_owned(), assume_accounts: false }
+        Self {
+            data_dir: None,
+            node: None,
+            service_range: "10.96.0.0/16".to_owned(),
+            address: "127.0.0.1:6443".to_owned(),
+            assume_accounts: false,
+        }
     }
 }
 
@@ -82,19 +88,38 @@ impl ApiServer {
     ///
     /// # Errors
     /// When the contents are not understood.
-    pub fn open_on(options: Options, backend: Box<dyn Backend>, contents: Contents) -> Result<Self, OpenError> {
+    pub fn open_on(
+        options: Options,
+        backend: Box<dyn Backend>,
+        contents: Contents,
+    ) -> Result<Self, OpenError> {
         let key = pki::random_key()?;
         Self::start(options, backend, contents, key, None)
     }
 
-    fn start(options: Options, backend: Box<dyn Backend>, contents: Contents, token_key: [u8; 32], folder: Option<Folder>) -> Result<Self, OpenError> {
+    fn start(
+        options: Options,
+        backend: Box<dyn Backend>,
+        contents: Contents,
+        token_key: [u8; 32],
+        folder: Option<Folder>,
+    ) -> Result<Self, OpenError> {
         if crate::admit::ServiceRange::parse(&options.service_range).is_none() {
             return Err(OpenError::ServiceRange(options.service_range));
         }
         let since = contents.reserved;
-        let objects = contents.entries.into_iter().map(|(key, json)| stored(key, &json)).collect::<Result<Vec<_>, _>>()?;
+        let objects = contents
+            .entries
+            .into_iter()
+            .map(|(key, json)| stored(key, &json))
+            .collect::<Result<Vec<_>, _>>()?;
         let store = Arc::new(Store::new(since, objects));
-        let environment = Arc::new(Environment { service_range: options.service_range, address: options.address, token_key, assume_accounts: options.assume_accounts });
+        let environment = Arc::new(Environment {
+            service_range: options.service_range,
+            address: options.address,
+            token_key,
+            assume_accounts: options.assume_accounts,
+        });
         let (messages, queue) = mpsc::channel(QUEUE);
         let (end, ended) = watch::channel(false);
         let writer = Writer::new(store.clone(), environment.clone(), backend, since);
@@ -106,10 +131,24 @@ impl ApiServer {
                 drop(folder);
                 end.send_replace(true);
             })
-            .map_err(|cause| OpenError::Io { what: "starting the writer of", path: options.data_dir.unwrap_or_default(), cause })?;
+            .map_err(|cause| OpenError::Io {
+                what: "starting the writer of",
+                path: options.data_dir.unwrap_or_default(),
+                cause,
+            })?;
         let (closing, _) = watch::channel(false);
-        let inner = Inner { store, environment, messages, ended, node: RwLock::new(options.node), since, closing };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            store,
+            environment,
+            messages,
+            ended,
+            node: RwLock::new(options.node),
+            since,
+            closing,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// The server as a `tower::Service` for one user, in-process: `kube::Client::new(server.service(user), "default")`.
@@ -119,7 +158,11 @@ impl ApiServer {
 
     /// Sets who answers `log`, `exec`, `attach` and `portforward`.
     pub fn set_node(&self, node: NodeService) {
-        *self.inner.node.write().unwrap_or_else(PoisonError::into_inner) = Some(node);
+        *self
+            .inner
+            .node
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some(node);
     }
 
     /// Ends the server: watches end, what was queued is written, then nothing more is, and the data folder is free.
@@ -140,7 +183,11 @@ impl ApiServer {
     }
 
     pub(crate) fn node(&self) -> Option<NodeService> {
-        self.inner.node.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner
+            .node
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {
@@ -162,16 +209,30 @@ impl ApiServer {
     /// Answers a request: reads from the published state, writes through the writer.
     pub(crate) async fn ask(&self, request: crate::handle::Request) -> Reply {
         let operation = prepare(request, &self.inner.environment);
-        if operation.writes() { self.write(operation).await } else { self.read(&operation) }
+        if operation.writes() {
+            self.write(operation).await
+        } else {
+            self.read(&operation)
+        }
     }
 
     fn read(&self, operation: &Operation) -> Reply {
-        perform(operation, self.inner.store.as_ref(), &self.inner.environment, jiff::Timestamp::now(), seed()).reply
+        perform(
+            operation,
+            self.inner.store.as_ref(),
+            &self.inner.environment,
+            jiff::Timestamp::now(),
+            seed(),
+        )
+        .reply
     }
 
     async fn write(&self, operation: Operation) -> Reply {
         let (answer, answered) = oneshot::channel();
-        let job = Job { operation: Box::new(operation), answer };
+        let job = Job {
+            operation: Box::new(operation),
+            answer,
+        };
         let gone = || Reply::refused(&Status::unavailable("the server is shutting down"));
         if self.inner.messages.send(Message::Job(job)).await.is_err() {
             return gone();
@@ -182,11 +243,22 @@ impl ApiServer {
 
 /// Reads an entry of the store: its key is `GROUP/PLURAL|KEY`, its JSON carries type and revision.
 fn stored(whole_key: String, json: &[u8]) -> Result<(Table, Box<str>, Arc<Stored>), OpenError> {
-    let unknown = || OpenError::Entry { key: whole_key.clone() };
+    let unknown = || OpenError::Entry {
+        key: whole_key.clone(),
+    };
     let object: serde_json::Value = serde_json::from_slice(json).map_err(|_| unknown())?;
     let text = |field: &str| object[field].as_str().unwrap_or("");
     let kind = stead_schema::kind(text("apiVersion"), text("kind")).ok_or_else(unknown)?;
-    let revision = crate::object::meta(&object, "resourceVersion").parse().map_err(|_| unknown())?;
-    let key: Box<str> = whole_key.split_once('|').map(|(_, key)| key.into()).ok_or_else(unknown)?;
-    Ok((table_of(kind), key, Arc::new(Stored::new(kind, revision, object))))
+    let revision = crate::object::meta(&object, "resourceVersion")
+        .parse()
+        .map_err(|_| unknown())?;
+    let key: Box<str> = whole_key
+        .split_once('|')
+        .map(|(_, key)| key.into())
+        .ok_or_else(unknown)?;
+    Ok((
+        table_of(kind),
+        key,
+        Arc::new(Stored::new(kind, revision, object)),
+    ))
 }

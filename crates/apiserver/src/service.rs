@@ -31,7 +31,9 @@ const BODY_MAX: usize = 3 << 20;
 
 /// A body of these bytes.
 pub fn full(bytes: Bytes) -> Body {
-    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+    Full::new(bytes)
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// The server, answering one user.
@@ -72,7 +74,11 @@ where
 pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Answers a request of a known user.
-pub(crate) fn respond(server: ApiServer, user: User, request: Request<Body>) -> Boxed<Response<Body>> {
+pub(crate) fn respond(
+    server: ApiServer,
+    user: User,
+    request: Request<Body>,
+) -> Boxed<Response<Body>> {
     let (parts, body) = request.into_parts();
     let collected = collect(body);
     Box::pin(async move {
@@ -83,7 +89,12 @@ pub(crate) fn respond(server: ApiServer, user: User, request: Request<Body>) -> 
     })
 }
 
-async fn answered(server: ApiServer, user: User, parts: http::request::Parts, body: Bytes) -> Response<Body> {
+async fn answered(
+    server: ApiServer,
+    user: User,
+    parts: http::request::Parts,
+    body: Bytes,
+) -> Response<Body> {
     let text = |name: header::HeaderName| joined(&parts.headers, &name);
     let asked = crate::handle::Request {
         method: parts.method.clone(),
@@ -99,7 +110,9 @@ async fn answered(server: ApiServer, user: User, parts: http::request::Parts, bo
     match server.ask(asked).await {
         Reply::Done(response) => response.map(full),
         Reply::Watch(watch) => stream_watch(&server, *watch),
-        Reply::Forward(path) => forward(&server, Request::from_parts(parts, full(body)), &path).await,
+        Reply::Forward(path) => {
+            forward(&server, Request::from_parts(parts, full(body)), &path).await
+        }
     }
 }
 
@@ -113,21 +126,40 @@ fn collect(body: Body) -> Boxed<Result<Bytes, Status>> {
     Box::pin(collecting.map(|collected| match collected {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large(BODY_MAX)),
-        Err(error) => Err(Status::bad_request(format!("the body could not be read: {error}"))),
+        Err(error) => Err(Status::bad_request(format!(
+            "the body could not be read: {error}"
+        ))),
     }))
 }
 
 /// The values of a header, joined as one.
 fn joined(headers: &HeaderMap, name: &header::HeaderName) -> String {
-    let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    let values: Vec<&str> = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
     values.join(",")
 }
 
 fn stream_watch(server: &ApiServer, watch: Watch) -> Response<Body> {
-    let frames = stream::start(server.store().clone(), server.since(), watch, server.closing());
-    let frames = futures::stream::unfold(frames, |mut frames| async move { frames.recv().await.map(|frame| (Ok::<Frame<Bytes>, BoxError>(frame), frames)) });
+    let frames = stream::start(
+        server.store().clone(),
+        server.since(),
+        watch,
+        server.closing(),
+    );
+    let frames = futures::stream::unfold(frames, |mut frames| async move {
+        frames
+            .recv()
+            .await
+            .map(|frame| (Ok::<Frame<Bytes>, BoxError>(frame), frames))
+    });
     let mut response = Response::new(StreamBody::new(frames.boxed()).boxed_unsync());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     response
 }
 
@@ -138,13 +170,17 @@ fn forward(server: &ApiServer, mut request: Request<Body>, path: &str) -> Boxed<
         return Box::pin(ready(refused(&Status::unavailable(words))));
     };
     let Ok(uri) = path.parse::<Uri>() else {
-        return Box::pin(ready(refused(&Status::bad_request("the request cannot be passed on to the node"))));
+        return Box::pin(ready(refused(&Status::bad_request(
+            "the request cannot be passed on to the node",
+        ))));
     };
     *request.uri_mut() = uri;
-    Box::pin(tower::ServiceExt::oneshot(node, request).map(|response| match response {
-        Ok(response) => response,
-        Err(never) => match never {},
-    }))
+    Box::pin(
+        tower::ServiceExt::oneshot(node, request).map(|response| match response {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }),
+    )
 }
 
 /// 500 for a request that made the server panic.

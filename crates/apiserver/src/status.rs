@@ -18,7 +18,11 @@ pub struct Cause {
 impl Cause {
     /// A cause.
     pub fn new(reason: &'static str, field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { reason, field: field.into(), message: message.into() }
+        Self {
+            reason,
+            field: field.into(),
+            message: message.into(),
+        }
     }
 
     fn body(&self) -> Value {
@@ -41,7 +45,12 @@ pub struct Status {
 
 impl Status {
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: Value::Null }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details: Value::Null,
+        }
     }
 
     fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
@@ -66,7 +75,12 @@ impl Status {
     /// 404: the object is not there.
     pub fn not_found(group: &str, resource: &str, name: &str) -> Self {
         let full = qualified(resource, group);
-        Self::new(StatusCode::NOT_FOUND, "NotFound", format!("{full} \"{name}\" not found")).about(group, resource, name)
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "NotFound",
+            format!("{full} \"{name}\" not found"),
+        )
+        .about(group, resource, name)
     }
 
     /// 404: the object of this kind is not there.
@@ -76,7 +90,11 @@ impl Status {
 
     /// 404: the path names nothing that is served.
     pub fn no_such_resource() -> Self {
-        let mut status = Self::new(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource");
+        let mut status = Self::new(
+            StatusCode::NOT_FOUND,
+            "NotFound",
+            "the server could not find the requested resource",
+        );
         status.details = json!({});
         status
     }
@@ -84,25 +102,39 @@ impl Status {
     /// 409: the name is taken.
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
         let full = qualified(resource, group);
-        Self::new(StatusCode::CONFLICT, "AlreadyExists", format!("{full} \"{name}\" already exists")).about(group, resource, name)
+        Self::new(
+            StatusCode::CONFLICT,
+            "AlreadyExists",
+            format!("{full} \"{name}\" already exists"),
+        )
+        .about(group, resource, name)
     }
 
     /// 409: a precondition does not hold. `resource` is as upstream words it (plural, or the kind in deletes).
     pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Self {
         let full = qualified(resource, group);
-        Self::new(StatusCode::CONFLICT, "Conflict", format!("Operation cannot be fulfilled on {full} \"{name}\": {why}")).about(group, resource, name)
+        Self::new(
+            StatusCode::CONFLICT,
+            "Conflict",
+            format!("Operation cannot be fulfilled on {full} \"{name}\": {why}"),
+        )
+        .about(group, resource, name)
     }
 
     /// 422: the object breaks rules, each named.
     pub fn invalid(group: &str, kind: &str, name: &str, causes: &[Cause]) -> Self {
         let full = qualified(kind, group);
-        let words: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+        let words: Vec<String> = causes
+            .iter()
+            .map(|cause| format!("{}: {}", cause.field, cause.message))
+            .collect();
         let message = match words.as_slice() {
             [] => format!("{full} \"{name}\" is invalid"),
             [one] => format!("{full} \"{name}\" is invalid: {one}"),
             many => format!("{full} \"{name}\" is invalid: [{}]", many.join(", ")),
         };
-        let status = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).about(group, kind, name);
+        let status = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
+            .about(group, kind, name);
         if causes.is_empty() {
             return status;
         }
@@ -127,26 +159,46 @@ impl Status {
     /// 403 about an object.
     pub fn forbidden(group: &str, resource: &str, name: &str, why: &str) -> Self {
         let full = qualified(resource, group);
-        let message = if name.is_empty() { format!("{full} is forbidden: {why}") } else { format!("{full} \"{name}\" is forbidden: {why}") };
+        let message = if name.is_empty() {
+            format!("{full} is forbidden: {why}")
+        } else {
+            format!("{full} \"{name}\" is forbidden: {why}")
+        };
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(group, resource, name)
     }
 
     /// 403 about an object, with causes where there are any.
-    pub fn forbidden_because(group: &str, resource: &str, name: &str, why: &str, causes: &[Cause]) -> Self {
+    pub fn forbidden_because(
+        group: &str,
+        resource: &str,
+        name: &str,
+        why: &str,
+        causes: &[Cause],
+    ) -> Self {
         let status = Self::forbidden(group, resource, name, why);
-        if causes.is_empty() { status } else { status.because(causes.iter().map(Cause::body).collect()) }
+        if causes.is_empty() {
+            status
+        } else {
+            status.because(causes.iter().map(Cause::body).collect())
+        }
     }
 
     /// 403: the namespace is being deleted.
     pub fn namespace_terminating(group: &str, resource: &str, name: &str, namespace: &str) -> Self {
-        let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+        let why = format!(
+            "unable to create new content in namespace {namespace} because it is being terminated"
+        );
         Self::forbidden(group, resource, name, &why)
             .because(json!([{"reason": "NamespaceTerminating", "message": format!("namespace {namespace} is being terminated"), "field": "metadata.namespace"}]))
     }
 
     /// 405.
     pub fn method_not_allowed() -> Self {
-        let mut status = Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "the server does not allow this method on the requested resource");
+        let mut status = Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        );
         status.details = json!({});
         status
     }
@@ -154,12 +206,21 @@ impl Status {
     /// 405 about a resource, as the generic store words it.
     pub fn not_supported(group: &str, resource: &str, verb: &str) -> Self {
         let full = qualified(resource, group);
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", format!("{verb} is not supported on resources of kind \"{full}\"")).about(group, resource, "")
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "MethodNotAllowed",
+            format!("{verb} is not supported on resources of kind \"{full}\""),
+        )
+        .about(group, resource, "")
     }
 
     /// 406.
     pub fn not_acceptable() -> Self {
-        Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", "only the following media types are accepted: application/json, application/yaml, application/json;as=Table, application/json;as=PartialObjectMetadata")
+        Self::new(
+            StatusCode::NOT_ACCEPTABLE,
+            "NotAcceptable",
+            "only the following media types are accepted: application/json, application/yaml, application/json;as=Table, application/json;as=PartialObjectMetadata",
+        )
     }
 
     /// 415.
@@ -167,13 +228,19 @@ impl Status {
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "UnsupportedMediaType",
-            format!("the body of the request was in an unknown format - accepted media types include: {accepted}"),
+            format!(
+                "the body of the request was in an unknown format - accepted media types include: {accepted}"
+            ),
         )
     }
 
     /// 413.
     pub fn too_large(limit: usize) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", format!("limit is {limit}"))
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "RequestEntityTooLarge",
+            format!("limit is {limit}"),
+        )
     }
 
     /// 410: the asked revision is no longer kept.
@@ -183,7 +250,11 @@ impl Status {
 
     /// 504: the asked revision has not happened.
     pub fn revision_too_large(asked: u64, current: u64) -> Self {
-        let mut status = Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", format!("Timeout: Too large resource version: {asked}, current: {current}"));
+        let mut status = Self::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "Timeout",
+            format!("Timeout: Too large resource version: {asked}, current: {current}"),
+        );
         status.details = json!({"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}], "retryAfterSeconds": 1});
         status
     }
@@ -200,13 +271,21 @@ impl Status {
 
     /// 503: somebody who is needed is not there.
     pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ServiceUnavailable",
+            message,
+        )
     }
 
     /// 500.
     pub fn internal(message: impl Into<String>) -> Self {
         let message = message.into();
-        let mut status = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", format!("Internal error occurred: {message}"));
+        let mut status = Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "InternalError",
+            format!("Internal error occurred: {message}"),
+        );
         status.details = json!({"causes": [{"message": message}]});
         status
     }
@@ -218,7 +297,11 @@ impl Status {
 
     /// 507: the change could not be made durable. Nothing of it was applied.
     pub fn insufficient_storage(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage", message)
+        Self::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "InsufficientStorage",
+            message,
+        )
     }
 
     /// 409 of server-side apply: others own the fields.
@@ -244,5 +327,9 @@ impl Status {
 
 /// `statefulsets.apps`, or only `pods` in the core group.
 fn qualified(resource: &str, group: &str) -> String {
-    if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") }
+    if group.is_empty() {
+        resource.to_owned()
+    } else {
+        format!("{resource}.{group}")
+    }
 }

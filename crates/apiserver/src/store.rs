@@ -26,7 +26,11 @@ pub(crate) fn table_of(kind: &Kind) -> Table {
 
 /// The key of an object in its table: `NAMESPACE/NAME`, or only the name. Its byte order is the order of lists, as upstream's.
 pub(crate) fn key_of(namespace: &str, name: &str) -> String {
-    if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
+    if namespace.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{namespace}/{name}")
+    }
 }
 
 /// An object as it is kept: its JSON without `apiVersion` and `kind`, and what selectors read.
@@ -53,12 +57,24 @@ impl Stored {
         }
         let labels = object["metadata"]["labels"]
             .as_object()
-            .map(|map| map.iter().map(|(key, value)| (key.as_str().into(), value.as_str().unwrap_or("").into())).collect())
+            .map(|map| {
+                map.iter()
+                    .map(|(key, value)| (key.as_str().into(), value.as_str().unwrap_or("").into()))
+                    .collect()
+            })
             .unwrap_or_default();
         let fields = field_values(kind, &object);
         // Serialising a Value to memory cannot fail; an empty object would only show as such.
-        let json = serde_json::to_vec(&object).map(Bytes::from).unwrap_or_else(|_| Bytes::from_static(b"{}"));
-        Self { kind, revision, labels, fields, json }
+        let json = serde_json::to_vec(&object)
+            .map(Bytes::from)
+            .unwrap_or_else(|_| Bytes::from_static(b"{}"));
+        Self {
+            kind,
+            revision,
+            labels,
+            fields,
+            json,
+        }
     }
 
     /// The object, with `apiVersion` and `kind`.
@@ -102,7 +118,8 @@ pub trait View {
     ///
     /// # Errors
     /// When that revision is not known any more, or not yet.
-    fn list_at(&self, table: Table, prefix: &str, revision: u64) -> Result<Listing, NoSuchRevision>;
+    fn list_at(&self, table: Table, prefix: &str, revision: u64)
+    -> Result<Listing, NoSuchRevision>;
 
     /// One object by namespace (empty for none) and name.
     fn object(&self, table: Table, namespace: &str, name: &str) -> Option<Arc<Stored>> {
@@ -146,12 +163,22 @@ pub(crate) struct Store {
 
 impl Store {
     /// A store with these objects, as of `revision`. What happened before is not known to watches.
-    pub(crate) fn new(revision: u64, objects: impl IntoIterator<Item = (Table, Box<str>, Arc<Stored>)>) -> Self {
+    pub(crate) fn new(
+        revision: u64,
+        objects: impl IntoIterator<Item = (Table, Box<str>, Arc<Stored>)>,
+    ) -> Self {
         let mut shelves: HashMap<Table, Shelf> = HashMap::new();
         for (table, key, object) in objects {
-            shelves.entry(table).or_insert_with(|| Shelf::since(revision)).objects.insert(key, object);
+            shelves
+                .entry(table)
+                .or_insert_with(|| Shelf::since(revision))
+                .objects
+                .insert(key, object);
         }
-        Self { state: RwLock::new(State { revision, shelves, }), signals: RwLock::default() }
+        Self {
+            state: RwLock::new(State { revision, shelves }),
+            signals: RwLock::default(),
+        }
     }
 
     /// Publishes a commit: readers and watchers see all of it, or nothing.
@@ -159,7 +186,11 @@ impl Store {
         {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             for change in changes {
-                state.shelves.entry(change.table).or_insert_with(|| Shelf::since(start)).apply(change);
+                state
+                    .shelves
+                    .entry(change.table)
+                    .or_insert_with(|| Shelf::since(start))
+                    .apply(change);
             }
             state.revision = revision;
         }
@@ -174,24 +205,47 @@ impl Store {
     /// Tells of new events in a table.
     pub(crate) fn subscribe(&self, table: Table) -> watch::Receiver<u64> {
         let mut signals = self.signals.write().unwrap_or_else(PoisonError::into_inner);
-        signals.entry(table).or_insert_with(|| watch::channel(0).0).subscribe()
+        signals
+            .entry(table)
+            .or_insert_with(|| watch::channel(0).0)
+            .subscribe()
     }
 
     /// The events of a table after a revision, at most `limit`, and the revision up to which nothing is missing.
-    pub(crate) fn events_after(&self, table: Table, revision: u64, limit: usize, start: u64) -> Result<(Vec<Arc<Event>>, u64), NoSuchRevision> {
+    pub(crate) fn events_after(
+        &self,
+        table: Table,
+        revision: u64,
+        limit: usize,
+        start: u64,
+    ) -> Result<(Vec<Arc<Event>>, u64), NoSuchRevision> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let Some(shelf) = state.shelves.get(&table) else {
-            return if revision < start { Err(NoSuchRevision::Expired) } else { Ok((Vec::new(), state.revision.max(revision))) };
+            return if revision < start {
+                Err(NoSuchRevision::Expired)
+            } else {
+                Ok((Vec::new(), state.revision.max(revision)))
+            };
         };
-        let events = shelf.ring.after(revision, limit).ok_or(NoSuchRevision::Expired)?;
-        let through = if events.len() < limit { state.revision.max(revision) } else { events.last().map_or(revision, |event| event.revision) };
+        let events = shelf
+            .ring
+            .after(revision, limit)
+            .ok_or(NoSuchRevision::Expired)?;
+        let through = if events.len() < limit {
+            state.revision.max(revision)
+        } else {
+            events.last().map_or(revision, |event| event.revision)
+        };
         Ok((events, through))
     }
 }
 
 impl View for Store {
     fn revision(&self) -> u64 {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).revision
+        self.state
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .revision
     }
 
     fn get(&self, table: Table, key: &str) -> Option<Arc<Stored>> {
@@ -201,45 +255,82 @@ impl View for Store {
 
     fn list(&self, table: Table, prefix: &str) -> Listing {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let items = state.shelves.get(&table).map(|shelf| shelf.range(prefix)).unwrap_or_default();
-        Listing { revision: state.revision, items }
+        let items = state
+            .shelves
+            .get(&table)
+            .map(|shelf| shelf.range(prefix))
+            .unwrap_or_default();
+        Listing {
+            revision: state.revision,
+            items,
+        }
     }
 
-    fn list_at(&self, table: Table, prefix: &str, revision: u64) -> Result<Listing, NoSuchRevision> {
+    fn list_at(
+        &self,
+        table: Table,
+        prefix: &str,
+        revision: u64,
+    ) -> Result<Listing, NoSuchRevision> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         if revision > state.revision {
             return Err(NoSuchRevision::Future(state.revision));
         }
-        let Some(shelf) = state.shelves.get(&table) else { return Ok(Listing { revision, items: Vec::new() }) };
-        let undo = shelf.ring.after(revision, usize::MAX).ok_or(NoSuchRevision::Expired)?;
+        let Some(shelf) = state.shelves.get(&table) else {
+            return Ok(Listing {
+                revision,
+                items: Vec::new(),
+            });
+        };
+        let undo = shelf
+            .ring
+            .after(revision, usize::MAX)
+            .ok_or(NoSuchRevision::Expired)?;
         let mut items: BTreeMap<Box<str>, Arc<Stored>> = shelf.range(prefix).into_iter().collect();
-        for event in undo.iter().rev().filter(|event| event.key.starts_with(prefix)) {
+        for event in undo
+            .iter()
+            .rev()
+            .filter(|event| event.key.starts_with(prefix))
+        {
             match &event.previous {
                 Some(previous) => items.insert(event.key.clone(), previous.clone()),
                 None => items.remove(&event.key),
             };
         }
-        Ok(Listing { revision, items: items.into_iter().collect() })
+        Ok(Listing {
+            revision,
+            items: items.into_iter().collect(),
+        })
     }
 }
 
 impl Shelf {
     fn since(revision: u64) -> Self {
-        Self { objects: BTreeMap::new(), ring: Ring::since(revision) }
+        Self {
+            objects: BTreeMap::new(),
+            ring: Ring::since(revision),
+        }
     }
 
     fn apply(&mut self, change: &Change) {
         let previous = if change.deleted {
             self.objects.remove(&change.key)
         } else {
-            self.objects.insert(change.key.clone(), change.object.clone())
+            self.objects
+                .insert(change.key.clone(), change.object.clone())
         };
         let kind = match (&previous, change.deleted) {
             (_, true) => EventKind::Deleted,
             (Some(_), false) => EventKind::Modified,
             (None, false) => EventKind::Added,
         };
-        self.ring.push(Event { kind, revision: change.object.revision, key: change.key.clone(), object: change.object.clone(), previous });
+        self.ring.push(Event {
+            kind,
+            revision: change.object.revision,
+            key: change.key.clone(),
+            object: change.object.clone(),
+            previous,
+        });
     }
 
     fn range(&self, prefix: &str) -> Vec<(Box<str>, Arc<Stored>)> {
@@ -261,7 +352,11 @@ pub struct Overlay<'a> {
 impl<'a> Overlay<'a> {
     /// Nothing changed yet; the next change gets the revision after `revision`.
     pub fn new(base: &'a dyn View, revision: u64) -> Self {
-        Self { base, revision, changes: BTreeMap::new() }
+        Self {
+            base,
+            revision,
+            changes: BTreeMap::new(),
+        }
     }
 
     /// Lays a request's changes over.
@@ -269,7 +364,8 @@ impl<'a> Overlay<'a> {
         for change in changes {
             self.revision = self.revision.max(change.object.revision);
             let object = (!change.deleted).then(|| change.object.clone());
-            self.changes.insert((change.table, change.key.clone()), object);
+            self.changes
+                .insert((change.table, change.key.clone()), object);
         }
     }
 }
@@ -292,9 +388,16 @@ impl View for Overlay<'_> {
     fn list(&self, table: Table, prefix: &str) -> Listing {
         let base = self.base.list(table, prefix);
         let first = (table, Box::from(prefix));
-        let mut touched = self.changes.range(first..).take_while(|((at, key), _)| *at == table && key.starts_with(prefix)).peekable();
+        let mut touched = self
+            .changes
+            .range(first..)
+            .take_while(|((at, key), _)| *at == table && key.starts_with(prefix))
+            .peekable();
         if touched.peek().is_none() {
-            return Listing { revision: self.revision, items: base.items };
+            return Listing {
+                revision: self.revision,
+                items: base.items,
+            };
         }
         let mut items: BTreeMap<Box<str>, Arc<Stored>> = base.items.into_iter().collect();
         for ((_, key), object) in touched {
@@ -303,10 +406,18 @@ impl View for Overlay<'_> {
                 None => items.remove(key),
             };
         }
-        Listing { revision: self.revision, items: items.into_iter().collect() }
+        Listing {
+            revision: self.revision,
+            items: items.into_iter().collect(),
+        }
     }
 
-    fn list_at(&self, table: Table, prefix: &str, revision: u64) -> Result<Listing, NoSuchRevision> {
+    fn list_at(
+        &self,
+        table: Table,
+        prefix: &str,
+        revision: u64,
+    ) -> Result<Listing, NoSuchRevision> {
         self.base.list_at(table, prefix, revision)
     }
 }

@@ -28,10 +28,21 @@ const FRAME_BYTES: usize = 64 << 10;
 pub(crate) type Frames = mpsc::Receiver<Frame<Bytes>>;
 
 /// Starts a watch; its frames come from the receiver.
-pub(crate) fn start(store: Arc<Store>, since: u64, plan: Watch, closing: watch::Receiver<bool>) -> Frames {
+pub(crate) fn start(
+    store: Arc<Store>,
+    since: u64,
+    plan: Watch,
+    closing: watch::Receiver<bool>,
+) -> Frames {
     let (sender, receiver) = mpsc::channel(2);
     tokio::spawn(async move {
-        let mut stream = Stream { store, since, plan, sender, frame: BytesMut::new() };
+        let mut stream = Stream {
+            store,
+            since,
+            plan,
+            sender,
+            frame: BytesMut::new(),
+        };
         // The only error is that nobody listens any more.
         drop(stream.run(closing).await);
     });
@@ -107,17 +118,21 @@ impl Stream {
     async fn catch_up(&mut self, after: u64) -> Result<Option<u64>, Gone> {
         let mut through = after;
         loop {
-            let events = match self.store.events_after(self.plan.table, through, EVENTS_AT_ONCE, self.since) {
-                Ok((events, reached)) => {
-                    through = reached;
-                    events
-                }
-                Err(NoSuchRevision::Expired | NoSuchRevision::Future(_)) => {
-                    self.expired(through);
-                    self.flush().await?;
-                    return Ok(None);
-                }
-            };
+            let events =
+                match self
+                    .store
+                    .events_after(self.plan.table, through, EVENTS_AT_ONCE, self.since)
+                {
+                    Ok((events, reached)) => {
+                        through = reached;
+                        events
+                    }
+                    Err(NoSuchRevision::Expired | NoSuchRevision::Future(_)) => {
+                        self.expired(through);
+                        self.flush().await?;
+                        return Ok(None);
+                    }
+                };
             for event in &events {
                 self.passed_on(event);
                 self.flush_if_large().await?;
@@ -135,12 +150,17 @@ impl Stream {
             return;
         }
         let selects = |stored: &Stored| self.plan.selector.matches(&event.key, stored);
-        let before = event.previous.as_ref().is_some_and(|previous| selects(previous));
+        let before = event
+            .previous
+            .as_ref()
+            .is_some_and(|previous| selects(previous));
         let after = event.kind != EventKind::Deleted && selects(&event.object);
         match (before, after) {
             (false, true) => self.event("ADDED", &event.object, event.revision),
             (true, true) => self.event("MODIFIED", &event.object, event.revision),
-            (true, false) if event.kind == EventKind::Deleted => self.event("DELETED", &event.object, event.revision),
+            (true, false) if event.kind == EventKind::Deleted => {
+                self.event("DELETED", &event.object, event.revision)
+            }
             (true, false) => {
                 // Upstream sends the state that was still selected, at the revision that unselected it.
                 if let Some(previous) = &event.previous {
@@ -154,14 +174,22 @@ impl Stream {
 
     fn event(&mut self, word: &str, stored: &Arc<Stored>, _revision: u64) {
         let stored = convert::to(self.plan.kind, stored.clone());
-        self.frame.put_slice(format!("{{\"type\":\"{word}\",\"object\":").as_bytes());
+        self.frame
+            .put_slice(format!("{{\"type\":\"{word}\",\"object\":").as_bytes());
         match self.plan.format.shape {
             Shape::Whole => {
-                self.frame.put_slice(render::type_prefix(stored.kind).as_bytes());
+                self.frame
+                    .put_slice(render::type_prefix(stored.kind).as_bytes());
                 self.frame.put_slice(stored.json.get(1..).unwrap_or(b"}"));
             }
             shape @ (Shape::Table(_) | Shape::Partial(_) | Shape::PartialList(_)) => {
-                let body = render::one(self.plan.kind, &stored, shape, &self.plan.include, jiff::Timestamp::now());
+                let body = render::one(
+                    self.plan.kind,
+                    &stored,
+                    shape,
+                    &self.plan.include,
+                    jiff::Timestamp::now(),
+                );
                 self.frame.put_slice(&body);
             }
         }
@@ -190,7 +218,10 @@ impl Stream {
     }
 
     fn expired(&mut self, revision: u64) {
-        let status = Status::expired(format!("too old resource version: {revision} ({})", self.store.revision()));
+        let status = Status::expired(format!(
+            "too old resource version: {revision} ({})",
+            self.store.revision()
+        ));
         self.line(&json!({"type": "ERROR", "object": status.body()}));
     }
 
@@ -200,7 +231,11 @@ impl Stream {
     }
 
     async fn flush_if_large(&mut self) -> Result<(), Gone> {
-        if self.frame.len() >= FRAME_BYTES { self.flush().await } else { Ok(()) }
+        if self.frame.len() >= FRAME_BYTES {
+            self.flush().await
+        } else {
+            Ok(())
+        }
     }
 
     async fn flush(&mut self) -> Result<(), Gone> {

@@ -17,9 +17,15 @@ pub(crate) fn special(scene: &mut Scene<'_>) -> Option<Result<Outcome, Status>> 
     if reviews::is_review(target) {
         return Some(reviews::review(scene));
     }
-    match (target.kind.plural, target.subresource.as_str(), scene.asked.verb) {
+    match (
+        target.kind.plural,
+        target.subresource.as_str(),
+        scene.asked.verb,
+    ) {
         (_, "scale", _) => Some(scale::scale(scene)),
-        ("pods", "binding", Verb::Create) | ("bindings", "", Verb::Create) => Some(binding::bind(scene)),
+        ("pods", "binding", Verb::Create) | ("bindings", "", Verb::Create) => {
+            Some(binding::bind(scene))
+        }
         ("pods", "eviction", Verb::Create) => Some(eviction::evict(scene)),
         ("serviceaccounts", "token", Verb::Create) => Some(token::create(scene)),
         _ => None,

@@ -11,10 +11,16 @@ pub struct User {
 
 impl User {
     /// A user of these groups; `system:authenticated` is added.
-    pub fn new(name: impl Into<String>, groups: impl IntoIterator<Item = impl Into<String>>) -> Self {
+    pub fn new(
+        name: impl Into<String>,
+        groups: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
         let mut groups: Vec<String> = groups.into_iter().map(Into::into).collect();
         groups.push("system:authenticated".to_owned());
-        Self { name: name.into(), groups }
+        Self {
+            name: name.into(),
+            groups,
+        }
     }
 
     /// The cluster's administrator, member of `system:masters`.
@@ -24,12 +30,22 @@ impl User {
 
     /// One of the cluster's own controllers, for instance `statefulset-controller`.
     pub fn controller(name: &str) -> Self {
-        Self::new(format!("system:serviceaccount:kube-system:{name}"), ["system:masters", "system:serviceaccounts", "system:serviceaccounts:kube-system"])
+        Self::new(
+            format!("system:serviceaccount:kube-system:{name}"),
+            [
+                "system:masters",
+                "system:serviceaccounts",
+                "system:serviceaccounts:kube-system",
+            ],
+        )
     }
 
     /// Somebody who has shown nothing.
     pub fn anonymous() -> Self {
-        Self { name: "system:anonymous".to_owned(), groups: vec!["system:unauthenticated".to_owned()] }
+        Self {
+            name: "system:anonymous".to_owned(),
+            groups: vec!["system:unauthenticated".to_owned()],
+        }
     }
 
     /// Whether the user belongs to the group.

@@ -47,7 +47,11 @@ pub(crate) fn watch(scene: &Scene<'_>) -> Result<Outcome, Status> {
     if !target.name.is_empty() {
         selector.require_name(&target.name);
     }
-    let timeout_seconds = query.number("timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0).unwrap_or(TIMEOUT_SECONDS);
+    let timeout_seconds = query
+        .number("timeoutSeconds")?
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .filter(|seconds| *seconds > 0)
+        .unwrap_or(TIMEOUT_SECONDS);
     let watch = Watch {
         kind: target.kind,
         table: table_of(target.kind),
@@ -59,21 +63,38 @@ pub(crate) fn watch(scene: &Scene<'_>) -> Result<Outcome, Status> {
         format: asked.format,
         include: query.get("includeObject").to_owned(),
     };
-    Ok(Outcome { reply: Reply::Watch(Box::new(watch)), changes: Vec::new() })
+    Ok(Outcome {
+        reply: Reply::Watch(Box::new(watch)),
+        changes: Vec::new(),
+    })
 }
 
 fn start(query: &Query) -> Result<Start, Status> {
     let text = query.get("resourceVersion");
     // Upstream answers a revision that is not a number with an error that has no reason.
-    let revision: u64 = if text.is_empty() { 0 } else { text.parse().map_err(|_| Status::unknown(format!("strconv.ParseUint: parsing \"{text}\": invalid syntax")))? };
+    let revision: u64 = if text.is_empty() {
+        0
+    } else {
+        text.parse().map_err(|_| {
+            Status::unknown(format!(
+                "strconv.ParseUint: parsing \"{text}\": invalid syntax"
+            ))
+        })?
+    };
     if query.has("sendInitialEvents") {
         return Ok(match (query.flag("sendInitialEvents"), revision) {
-            (true, _) => Start::Present { bookmark: query.flag("allowWatchBookmarks") },
+            (true, _) => Start::Present {
+                bookmark: query.flag("allowWatchBookmarks"),
+            },
             (false, 0) => Start::Now,
             (false, revision) => Start::After(revision),
         });
     }
-    Ok(if revision == 0 { Start::Present { bookmark: false } } else { Start::After(revision) })
+    Ok(if revision == 0 {
+        Start::Present { bookmark: false }
+    } else {
+        Start::After(revision)
+    })
 }
 
 fn check_options(query: &Query) -> Result<(), Status> {
@@ -81,18 +102,34 @@ fn check_options(query: &Query) -> Result<(), Status> {
     let mut causes = Vec::new();
     let initial = query.has("sendInitialEvents");
     if initial && matching != "NotOlderThan" {
-        causes.push(Cause::new("FieldValueForbidden", "resourceVersionMatch", "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
+        causes.push(Cause::new(
+            "FieldValueForbidden",
+            "resourceVersionMatch",
+            "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        ));
     }
     if !matching.is_empty() {
         if !initial {
             causes.push(Cause::new("FieldValueForbidden", "resourceVersionMatch", "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"));
         }
         if matching != "NotOlderThan" {
-            causes.push(Cause::new("FieldValueNotSupported", "resourceVersionMatch", format!("Unsupported value: \"{matching}\": supported values: \"NotOlderThan\"")));
+            causes.push(Cause::new(
+                "FieldValueNotSupported",
+                "resourceVersionMatch",
+                format!("Unsupported value: \"{matching}\": supported values: \"NotOlderThan\""),
+            ));
         }
         if !query.get("continue").is_empty() {
-            causes.push(Cause::new("FieldValueForbidden", "resourceVersionMatch", "Forbidden: resourceVersionMatch is forbidden when continue is provided"));
+            causes.push(Cause::new(
+                "FieldValueForbidden",
+                "resourceVersionMatch",
+                "Forbidden: resourceVersionMatch is forbidden when continue is provided",
+            ));
         }
     }
-    if causes.is_empty() { Ok(()) } else { Err(Status::invalid("meta.k8s.io", "ListOptions", "", &causes)) }
+    if causes.is_empty() {
+        Ok(())
+    } else {
+        Err(Status::invalid("meta.k8s.io", "ListOptions", "", &causes))
+    }
 }

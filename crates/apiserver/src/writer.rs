@@ -45,8 +45,21 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// A writer that continues after `revision`, of which everything up to `reserved` is reserved durably.
-    pub(crate) fn new(store: Arc<Store>, environment: Arc<Environment>, backend: Box<dyn Backend>, revision: u64) -> Self {
-        Self { store, environment, backend, start: revision, revision, reserved: revision, uncertain: BTreeSet::new() }
+    pub(crate) fn new(
+        store: Arc<Store>,
+        environment: Arc<Environment>,
+        backend: Box<dyn Backend>,
+        revision: u64,
+    ) -> Self {
+        Self {
+            store,
+            environment,
+            backend,
+            start: revision,
+            revision,
+            reserved: revision,
+            uncertain: BTreeSet::new(),
+        }
     }
 
     /// Works until it is told to stop or the last sender is gone.
@@ -58,7 +71,9 @@ impl Writer {
                 match messages.try_recv() {
                     Ok(Message::Job(next)) => batch.push(next),
                     Ok(Message::Stop) => stop = true,
-                    Err(mpsc::error::TryRecvError::Empty | mpsc::error::TryRecvError::Disconnected) => break,
+                    Err(
+                        mpsc::error::TryRecvError::Empty | mpsc::error::TryRecvError::Disconnected,
+                    ) => break,
                 }
             }
             self.round(batch);
@@ -98,13 +113,21 @@ impl Writer {
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), Status> {
-        let mut puts: Vec<Put> = self.uncertain.iter().map(|(table, key)| self.restore(*table, key)).collect();
+        let mut puts: Vec<Put> = self
+            .uncertain
+            .iter()
+            .map(|(table, key)| self.restore(*table, key))
+            .collect();
         puts.extend(changes.iter().filter(|change| is_durable(change)).map(put));
         let short = self.revision > self.reserved;
         if puts.is_empty() && !short {
             return Ok(());
         }
-        let reserved = if short { self.revision + RESERVE } else { self.reserved };
+        let reserved = if short {
+            self.revision + RESERVE
+        } else {
+            self.reserved
+        };
         match self.backend.commit(&puts, reserved) {
             Ok(()) => {
                 self.reserved = reserved;
@@ -112,9 +135,16 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
-                self.uncertain.extend(changes.iter().filter(|change| is_durable(change)).map(|change| (change.table, change.key.clone())));
+                self.uncertain.extend(
+                    changes
+                        .iter()
+                        .filter(|change| is_durable(change))
+                        .map(|change| (change.table, change.key.clone())),
+                );
                 tracing::error!(%error, "the store could not commit; nothing of the batch was applied");
-                Err(Status::insufficient_storage(format!("the change was not stored ({error}); nothing was applied, try again when there is room")))
+                Err(Status::insufficient_storage(format!(
+                    "the change was not stored ({error}); nothing was applied, try again when there is room"
+                )))
             }
         }
     }
@@ -129,9 +159,17 @@ impl Writer {
 fn evaluate(operation: &Operation, view: &dyn View, environment: &Environment) -> Outcome {
     let now = jiff::Timestamp::now();
     let seed = seed();
-    std::panic::catch_unwind(AssertUnwindSafe(|| perform(operation, view, environment, now, seed))).unwrap_or_else(|_| {
-        tracing::error!(path = operation.path(), "a request made the server panic; nothing of it was applied");
-        Outcome::refused(&Status::internal("the request made the server fail; nothing of it was applied"))
+    std::panic::catch_unwind(AssertUnwindSafe(|| {
+        perform(operation, view, environment, now, seed)
+    }))
+    .unwrap_or_else(|_| {
+        tracing::error!(
+            path = operation.path(),
+            "a request made the server panic; nothing of it was applied"
+        );
+        Outcome::refused(&Status::internal(
+            "the request made the server fail; nothing of it was applied",
+        ))
     })
 }
 
@@ -142,11 +180,15 @@ pub(crate) fn seed() -> u64 {
 
 /// Heartbeats live in memory only: leases of nodes, which would else be most of an idle cluster's writes.
 fn is_durable(change: &Change) -> bool {
-    !(change.table == ("coordination.k8s.io", "leases") && change.key.starts_with("kube-node-lease/"))
+    !(change.table == ("coordination.k8s.io", "leases")
+        && change.key.starts_with("kube-node-lease/"))
 }
 
 fn put(change: &Change) -> Put {
-    (whole_key(change.table, &change.key), (!change.deleted).then(|| encode(&change.object)))
+    (
+        whole_key(change.table, &change.key),
+        (!change.deleted).then(|| encode(&change.object)),
+    )
 }
 
 fn whole_key(table: Table, key: &str) -> String {

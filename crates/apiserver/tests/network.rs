@@ -16,13 +16,20 @@ use stead_apiserver::{Alone, AloneOptions, OpenError, start_alone};
 const ANY: &str = "127.0.0.1:0";
 
 async fn alone(dir: &Path, listen: &str) -> Result<Alone, OpenError> {
-    start_alone(AloneOptions { data_dir: dir.to_owned(), listen: listen.parse().expect("an address"), in_memory: false }).await
+    start_alone(AloneOptions {
+        data_dir: dir.to_owned(),
+        listen: listen.parse().expect("an address"),
+        in_memory: false,
+    })
+    .await
 }
 
 /// A client of the written kubeconfig, as any other program would make one; `change` edits it first.
 async fn client(alone: &Alone, change: impl FnOnce(&mut Config)) -> Client {
     let kubeconfig = Kubeconfig::read_from(alone.kubeconfig()).expect("a kubeconfig");
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("a config");
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .expect("a config");
     change(&mut config);
     Client::try_from(config).expect("a client")
 }
@@ -34,41 +41,73 @@ fn stranger(config: &mut Config) {
 fn bearer(token: &str) -> impl FnOnce(&mut Config) {
     let token = token.to_owned();
     move |config| {
-        config.auth_info = kube::config::AuthInfo { token: Some(token.into()), ..kube::config::AuthInfo::default() };
+        config.auth_info = kube::config::AuthInfo {
+            token: Some(token.into()),
+            ..kube::config::AuthInfo::default()
+        };
     }
 }
 
 /// The code that a GET is answered with.
 async fn code(client: &Client, path: &str) -> StatusCode {
-    let request = http::Request::get(path).body(kube::client::Body::empty()).expect("a request");
+    let request = http::Request::get(path)
+        .body(kube::client::Body::empty())
+        .expect("a request");
     client.send(request).await.expect("an answer").status()
 }
 
 fn map(name: &str) -> ConfigMap {
-    serde_json::from_value(json!({"metadata": {"name": name}, "data": {"k": "v"}})).expect("a ConfigMap")
+    serde_json::from_value(json!({"metadata": {"name": name}, "data": {"k": "v"}}))
+        .expect("a ConfigMap")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_kubeconfig_opens_the_server_and_strangers_see_only_health() {
     let dir = tempfile::tempdir().expect("a folder");
     let alone = alone(dir.path(), ANY).await.expect("a server");
-    let mode = std::fs::metadata(alone.kubeconfig()).expect("a kubeconfig").permissions().mode();
+    let mode = std::fs::metadata(alone.kubeconfig())
+        .expect("a kubeconfig")
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
 
     let admin = client(&alone, |_| {}).await;
-    let namespaces = Api::<Namespace>::all(admin.clone()).list(&ListParams::default()).await.expect("namespaces");
-    let names: Vec<String> = namespaces.items.into_iter().filter_map(|one| one.metadata.name).collect();
-    assert_eq!(names, ["default", "kube-node-lease", "kube-public", "kube-system"]);
+    let namespaces = Api::<Namespace>::all(admin.clone())
+        .list(&ListParams::default())
+        .await
+        .expect("namespaces");
+    let names: Vec<String> = namespaces
+        .items
+        .into_iter()
+        .filter_map(|one| one.metadata.name)
+        .collect();
+    assert_eq!(
+        names,
+        ["default", "kube-node-lease", "kube-public", "kube-system"]
+    );
 
     let nobody = client(&alone, stranger).await;
     for open in ["/healthz", "/livez", "/readyz", "/version"] {
         assert_eq!(code(&nobody, open).await, StatusCode::OK, "{open}");
     }
-    for closed in ["/api", "/apis", "/api/v1/namespaces", "/openapi/v3", "/api/v1/namespaces/default/secrets"] {
-        assert_eq!(code(&nobody, closed).await, StatusCode::UNAUTHORIZED, "{closed}");
+    for closed in [
+        "/api",
+        "/apis",
+        "/api/v1/namespaces",
+        "/openapi/v3",
+        "/api/v1/namespaces/default/secrets",
+    ] {
+        assert_eq!(
+            code(&nobody, closed).await,
+            StatusCode::UNAUTHORIZED,
+            "{closed}"
+        );
     }
     let liar = client(&alone, bearer("a.b.c")).await;
-    assert_eq!(code(&liar, "/api/v1/namespaces").await, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        code(&liar, "/api/v1/namespaces").await,
+        StatusCode::UNAUTHORIZED
+    );
     alone.shutdown().await;
 }
 
@@ -78,19 +117,44 @@ async fn a_service_account_may_what_its_roles_say() {
     let alone = alone(dir.path(), ANY).await.expect("a server");
     let admin = client(&alone, |_| {}).await;
     let post = async |path: &str, body: Value| -> Value {
-        let request = http::Request::post(path).header("Content-Type", "application/json").body(body.to_string().into_bytes()).expect("a request");
+        let request = http::Request::post(path)
+            .header("Content-Type", "application/json")
+            .body(body.to_string().into_bytes())
+            .expect("a request");
         admin.request::<Value>(request).await.expect("created")
     };
-    let in_default = |rest: &str| format!("/apis/rbac.authorization.k8s.io/v1/namespaces/default/{rest}");
-    post("/api/v1/namespaces/default/serviceaccounts", json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "app"}})).await;
+    let in_default =
+        |rest: &str| format!("/apis/rbac.authorization.k8s.io/v1/namespaces/default/{rest}");
+    post(
+        "/api/v1/namespaces/default/serviceaccounts",
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "app"}}),
+    )
+    .await;
     post(&in_default("roles"), json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "r"}, "rules": [{"verbs": ["get", "list"], "apiGroups": [""], "resources": ["configmaps"]}]})).await;
     post(&in_default("rolebindings"), json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "b"}, "subjects": [{"kind": "ServiceAccount", "name": "app", "namespace": "default"}], "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"}})).await;
-    let issued = post("/api/v1/namespaces/default/serviceaccounts/app/token", json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}})).await;
+    let issued = post(
+        "/api/v1/namespaces/default/serviceaccounts/app/token",
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}),
+    )
+    .await;
 
-    let app = client(&alone, bearer(issued["status"]["token"].as_str().expect("a token"))).await;
-    assert_eq!(code(&app, "/api/v1/namespaces/default/configmaps").await, StatusCode::OK);
-    assert_eq!(code(&app, "/api/v1/namespaces/default/secrets").await, StatusCode::FORBIDDEN);
-    assert_eq!(code(&app, "/api/v1/namespaces/kube-system/configmaps").await, StatusCode::FORBIDDEN);
+    let app = client(
+        &alone,
+        bearer(issued["status"]["token"].as_str().expect("a token")),
+    )
+    .await;
+    assert_eq!(
+        code(&app, "/api/v1/namespaces/default/configmaps").await,
+        StatusCode::OK
+    );
+    assert_eq!(
+        code(&app, "/api/v1/namespaces/default/secrets").await,
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(
+        code(&app, "/api/v1/namespaces/kube-system/configmaps").await,
+        StatusCode::FORBIDDEN
+    );
     assert_eq!(code(&app, "/apis").await, StatusCode::OK);
     alone.shutdown().await;
 }
@@ -102,20 +166,43 @@ async fn writes_are_watched_and_outlive_a_restart_with_the_same_certificates() {
     let maps = Api::<ConfigMap>::namespaced(client(&first, |_| {}).await, "default");
     let list = maps.list(&ListParams::default()).await.expect("a list");
     let from = list.metadata.resource_version.expect("a revision");
-    let mut watch = maps.watch(&WatchParams::default(), &from).await.expect("a watch").boxed();
-    maps.create(&PostParams::default(), &map("a")).await.expect("created");
+    let mut watch = maps
+        .watch(&WatchParams::default(), &from)
+        .await
+        .expect("a watch")
+        .boxed();
+    maps.create(&PostParams::default(), &map("a"))
+        .await
+        .expect("created");
     let event = watch.try_next().await.expect("an event").expect("an event");
-    assert!(matches!(event, WatchEvent::Added(added) if added.metadata.name.as_deref() == Some("a")));
+    assert!(
+        matches!(event, WatchEvent::Added(added) if added.metadata.name.as_deref() == Some("a"))
+    );
     let before = std::fs::read(dir.path().join("pki/ca.crt")).expect("a CA");
     first.shutdown().await;
-    assert!(watch.next().await.is_none_or(|end| end.is_err()), "the watch ends with the server");
+    assert!(
+        watch.next().await.is_none_or(|end| end.is_err()),
+        "the watch ends with the server"
+    );
     drop((watch, maps));
 
     let second = alone(dir.path(), ANY).await.expect("the folder is free");
-    assert_eq!(std::fs::read(dir.path().join("pki/ca.crt")).expect("a CA"), before);
+    assert_eq!(
+        std::fs::read(dir.path().join("pki/ca.crt")).expect("a CA"),
+        before
+    );
     let maps = Api::<ConfigMap>::namespaced(client(&second, |_| {}).await, "default");
-    assert_eq!(maps.get("a").await.expect("it is there").data.expect("data")["k"], "v");
-    maps.delete("a", &DeleteParams::default()).await.expect("deleted");
+    assert_eq!(
+        maps.get("a")
+            .await
+            .expect("it is there")
+            .data
+            .expect("data")["k"],
+        "v"
+    );
+    maps.delete("a", &DeleteParams::default())
+        .await
+        .expect("deleted");
     second.shutdown().await;
 }
 
@@ -124,9 +211,21 @@ async fn pods_need_no_controller_that_makes_their_account() {
     let dir = tempfile::tempdir().expect("a folder");
     let alone = alone(dir.path(), ANY).await.expect("a server");
     let pods = Api::<Pod>::namespaced(client(&alone, |_| {}).await, "default");
-    let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}})).expect("a Pod");
-    let created = pods.create(&PostParams::default(), &pod).await.expect("created");
-    assert_eq!(created.spec.and_then(|spec| spec.service_account_name).as_deref(), Some("default"));
+    let pod: Pod = serde_json::from_value(
+        json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}),
+    )
+    .expect("a Pod");
+    let created = pods
+        .create(&PostParams::default(), &pod)
+        .await
+        .expect("created");
+    assert_eq!(
+        created
+            .spec
+            .and_then(|spec| spec.service_account_name)
+            .as_deref(),
+        Some("default")
+    );
     alone.shutdown().await;
 }
 
@@ -135,7 +234,10 @@ async fn a_taken_port_is_named() {
     let taken = std::net::TcpListener::bind(ANY).expect("a port");
     let address: SocketAddr = taken.local_addr().expect("its address");
     let dir = tempfile::tempdir().expect("a folder");
-    let error = alone(dir.path(), &address.to_string()).await.err().expect("a refusal");
+    let error = alone(dir.path(), &address.to_string())
+        .await
+        .err()
+        .expect("a refusal");
     assert!(matches!(error, OpenError::Listen { .. }));
     assert!(error.to_string().contains(&address.to_string()), "{error}");
 }
@@ -147,7 +249,18 @@ fn certificates_are_kept_until_they_near_their_end() {
     let hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let made = stead_apiserver::pki::ensure(dir.path(), &hosts, now).expect("made");
     let kept = stead_apiserver::pki::ensure(dir.path(), &hosts, now).expect("kept");
-    assert_eq!((made.ca.as_str(), made.server.key.as_str(), made.admin.key.as_str()), (kept.ca.as_str(), kept.server.key.as_str(), kept.admin.key.as_str()));
+    assert_eq!(
+        (
+            made.ca.as_str(),
+            made.server.key.as_str(),
+            made.admin.key.as_str()
+        ),
+        (
+            kept.ca.as_str(),
+            kept.server.key.as_str(),
+            kept.admin.key.as_str()
+        )
+    );
 
     let later = now + jiff::SignedDuration::from_hours(24 * 330);
     let renewed = stead_apiserver::pki::ensure(dir.path(), &hosts, later).expect("renewed");
@@ -157,7 +270,8 @@ fn certificates_are_kept_until_they_near_their_end() {
     renewed.server_config().expect("it serves");
 
     let more = vec!["localhost".to_owned(), "10.0.0.9".to_owned()];
-    let moved = stead_apiserver::pki::ensure(dir.path(), &more, later).expect("made for other hosts");
+    let moved =
+        stead_apiserver::pki::ensure(dir.path(), &more, later).expect("made for other hosts");
     assert_ne!(moved.server.certificate, renewed.server.certificate);
     assert_eq!(moved.admin.certificate, renewed.admin.certificate);
 }

@@ -10,7 +10,10 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};
-use stead_apiserver::{Change, Environment, Listing, NoSuchRevision, Outcome, Reply, Request, Stored, Table, User, View, handle};
+use stead_apiserver::{
+    Change, Environment, Listing, NoSuchRevision, Outcome, Reply, Request, Stored, Table, User,
+    View, handle,
+};
 
 /// The simplest world there can be: a map.
 #[derive(Default)]
@@ -22,8 +25,15 @@ struct World {
 impl World {
     fn apply(&self, changes: &[Change]) {
         for change in changes {
-            let (key, mut objects) = ((change.table, change.key.to_string()), self.objects.borrow_mut());
-            if change.deleted { objects.remove(&key) } else { objects.insert(key, change.object.clone()) };
+            let (key, mut objects) = (
+                (change.table, change.key.to_string()),
+                self.objects.borrow_mut(),
+            );
+            if change.deleted {
+                objects.remove(&key)
+            } else {
+                objects.insert(key, change.object.clone())
+            };
             *self.revision.borrow_mut() = change.object.revision;
         }
     }
@@ -40,20 +50,46 @@ impl View for World {
 
     fn list(&self, table: Table, prefix: &str) -> Listing {
         let objects = self.objects.borrow();
-        let items = objects.iter().filter(|((at, key), _)| *at == table && key.starts_with(prefix)).map(|((_, key), stored)| (key.as_str().into(), stored.clone()));
-        Listing { revision: self.revision(), items: items.collect() }
+        let items = objects
+            .iter()
+            .filter(|((at, key), _)| *at == table && key.starts_with(prefix))
+            .map(|((_, key), stored)| (key.as_str().into(), stored.clone()));
+        Listing {
+            revision: self.revision(),
+            items: items.collect(),
+        }
     }
 
-    fn list_at(&self, table: Table, prefix: &str, revision: u64) -> Result<Listing, NoSuchRevision> {
-        if revision == self.revision() { Ok(self.list(table, prefix)) } else { Err(NoSuchRevision::Expired) }
+    fn list_at(
+        &self,
+        table: Table,
+        prefix: &str,
+        revision: u64,
+    ) -> Result<Listing, NoSuchRevision> {
+        if revision == self.revision() {
+            Ok(self.list(table, prefix))
+        } else {
+            Err(NoSuchRevision::Expired)
+        }
     }
 }
 
 fn environment() -> Environment {
-    Environment { service_range: "10.96.0.0/16".to_owned(), address: "127.0.0.1:6443".to_owned(), token_key: [7; 32], assume_accounts: false }
+    Environment {
+        service_range: "10.96.0.0/16".to_owned(),
+        address: "127.0.0.1:6443".to_owned(),
+        token_key: [7; 32],
+        assume_accounts: false,
+    }
 }
 
-fn request(method: &str, path: &str, query: &str, content_type: &str, body: impl Into<Bytes>) -> Request {
+fn request(
+    method: &str,
+    path: &str,
+    query: &str,
+    content_type: &str,
+    body: impl Into<Bytes>,
+) -> Request {
     Request {
         method: method.parse().unwrap_or(Method::GET),
         path: path.to_owned(),
@@ -83,16 +119,28 @@ fn world() -> World {
     let world = World::default();
     let objects = [
         ("/api/v1/namespaces", json!({"metadata": {"name": "d"}})),
-        ("/api/v1/namespaces/d/serviceaccounts", json!({"metadata": {"name": "default"}})),
-        ("/api/v1/namespaces/d/configmaps", json!({"metadata": {"name": "x"}, "data": {"k": "v"}})),
-        ("/api/v1/namespaces/d/pods", json!({"metadata": {"name": "x"}, "spec": {"containers": [{"name": "c", "image": "i"}]}})),
+        (
+            "/api/v1/namespaces/d/serviceaccounts",
+            json!({"metadata": {"name": "default"}}),
+        ),
+        (
+            "/api/v1/namespaces/d/configmaps",
+            json!({"metadata": {"name": "x"}, "data": {"k": "v"}}),
+        ),
+        (
+            "/api/v1/namespaces/d/pods",
+            json!({"metadata": {"name": "x"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}),
+        ),
         (
             "/apis/apps/v1/namespaces/d/statefulsets",
             json!({"metadata": {"name": "x"}, "spec": {"serviceName": "x", "selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}}),
         ),
     ];
     for (path, object) in objects {
-        let outcome = ask(&world, request("POST", path, "", "application/json", object.to_string()));
+        let outcome = ask(
+            &world,
+            request("POST", path, "", "application/json", object.to_string()),
+        );
         assert_eq!(code(&outcome), 201, "{path}");
         world.apply(&outcome.changes);
     }
@@ -105,22 +153,71 @@ fn method() -> impl Strategy<Value = &'static str> {
 
 fn path() -> impl Strategy<Value = String> {
     let collection = prop::sample::select(vec![
-        "/api/v1/namespaces", "/api/v1/namespaces/d/configmaps", "/api/v1/namespaces/d/pods", "/api/v1/namespaces/d/services",
-        "/api/v1/namespaces/d/persistentvolumeclaims", "/apis/apps/v1/namespaces/d/statefulsets", "/apis/policy/v1/namespaces/d/poddisruptionbudgets",
-        "/apis/batch/v1/namespaces/d/jobs", "/api/v1/nodes", "/api/v1/namespaces/d/events", "/apis/events.k8s.io/v1/namespaces/d/events",
-        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "/api/v1/watch/namespaces/d/pods", "/api", "/apis", "/openapi/v3",
+        "/api/v1/namespaces",
+        "/api/v1/namespaces/d/configmaps",
+        "/api/v1/namespaces/d/pods",
+        "/api/v1/namespaces/d/services",
+        "/api/v1/namespaces/d/persistentvolumeclaims",
+        "/apis/apps/v1/namespaces/d/statefulsets",
+        "/apis/policy/v1/namespaces/d/poddisruptionbudgets",
+        "/apis/batch/v1/namespaces/d/jobs",
+        "/api/v1/nodes",
+        "/api/v1/namespaces/d/events",
+        "/apis/events.k8s.io/v1/namespaces/d/events",
+        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+        "/api/v1/watch/namespaces/d/pods",
+        "/api",
+        "/apis",
+        "/openapi/v3",
     ]);
-    let rest = prop::sample::select(vec!["", "/x", "/d", "/x/status", "/x/scale", "/x/eviction", "/x/binding", "/x/finalize", "/x/log", "/x/exec", "/x/token", "/x/resize", "/x/ephemeralcontainers", "/x/%ff"]);
+    let rest = prop::sample::select(vec![
+        "",
+        "/x",
+        "/d",
+        "/x/status",
+        "/x/scale",
+        "/x/eviction",
+        "/x/binding",
+        "/x/finalize",
+        "/x/log",
+        "/x/exec",
+        "/x/token",
+        "/x/resize",
+        "/x/ephemeralcontainers",
+        "/x/%ff",
+    ]);
     prop_oneof![8 => (collection, rest).prop_map(|(collection, rest)| format!("{collection}{rest}")), 1 => "/[a-z%/.]{0,40}"]
 }
 
 fn query() -> impl Strategy<Value = String> {
     let parameter = prop_oneof![
         prop::sample::select(vec![
-            "watch=1", "dryRun=All", "dryRun=x", "limit=1", "limit=-5", "limit=99999999999999999999", "continue=abc", "resourceVersion=0", "resourceVersion=x",
-            "resourceVersionMatch=Exact", "fieldValidation=Strict", "fieldManager=m", "force=true", "labelSelector=a%3Db", "labelSelector=a+in+(b",
-            "fieldSelector=metadata.name%3Dx", "fieldSelector=%3D%3D", "gracePeriodSeconds=0", "gracePeriodSeconds=-1", "propagationPolicy=Foreground",
-            "orphanDependents=false", "timeoutSeconds=1", "sendInitialEvents=true", "container=c", "command=sh", "tailLines=x",
+            "watch=1",
+            "dryRun=All",
+            "dryRun=x",
+            "limit=1",
+            "limit=-5",
+            "limit=99999999999999999999",
+            "continue=abc",
+            "resourceVersion=0",
+            "resourceVersion=x",
+            "resourceVersionMatch=Exact",
+            "fieldValidation=Strict",
+            "fieldManager=m",
+            "force=true",
+            "labelSelector=a%3Db",
+            "labelSelector=a+in+(b",
+            "fieldSelector=metadata.name%3Dx",
+            "fieldSelector=%3D%3D",
+            "gracePeriodSeconds=0",
+            "gracePeriodSeconds=-1",
+            "propagationPolicy=Foreground",
+            "orphanDependents=false",
+            "timeoutSeconds=1",
+            "sendInitialEvents=true",
+            "container=c",
+            "command=sh",
+            "tailLines=x",
         ])
         .prop_map(str::to_owned),
         "[a-zA-Z%=+&(),!<>]{0,20}",
@@ -130,8 +227,15 @@ fn query() -> impl Strategy<Value = String> {
 
 fn content_type() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
-        "", "application/json", "application/yaml", "application/vnd.kubernetes.protobuf", "application/json-patch+json", "application/merge-patch+json",
-        "application/strategic-merge-patch+json", "application/apply-patch+yaml", "text/plain",
+        "",
+        "application/json",
+        "application/yaml",
+        "application/vnd.kubernetes.protobuf",
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/strategic-merge-patch+json",
+        "application/apply-patch+yaml",
+        "text/plain",
     ])
 }
 
@@ -140,8 +244,21 @@ fn leaf() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(|number| serde_json::Number::from_f64(number).map_or(Value::Null, Value::Number)),
-        prop::sample::select(vec!["x", "d", "", "1", "1Gi", "delete", "replace", "Always", "2026-01-01T00:00:00Z"]).prop_map(Value::from),
+        any::<f64>().prop_map(
+            |number| serde_json::Number::from_f64(number).map_or(Value::Null, Value::Number)
+        ),
+        prop::sample::select(vec![
+            "x",
+            "d",
+            "",
+            "1",
+            "1Gi",
+            "delete",
+            "replace",
+            "Always",
+            "2026-01-01T00:00:00Z"
+        ])
+        .prop_map(Value::from),
         "\\PC{0,12}".prop_map(Value::from),
     ]
 }
@@ -163,7 +280,8 @@ fn json() -> impl Strategy<Value = Value> {
     leaf().prop_recursive(6, 60, 6, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map(field(), inner, 0..6).prop_map(|map| Value::Object(map.into_iter().collect())),
+            prop::collection::btree_map(field(), inner, 0..6)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
         ]
     })
 }

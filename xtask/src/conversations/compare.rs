@@ -11,7 +11,11 @@ pub(super) fn differences(want: &Value, got: &Value) -> Vec<String> {
 
 fn short(value: &Value) -> String {
     let text = value.to_string();
-    if text.chars().count() > 140 { format!("{}...", text.chars().take(140).collect::<String>()) } else { text }
+    if text.chars().count() > 140 {
+        format!("{}...", text.chars().take(140).collect::<String>())
+    } else {
+        text
+    }
 }
 
 fn walk(want: &Value, got: &Value, path: &str, found: &mut Vec<String>) {

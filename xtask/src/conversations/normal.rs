@@ -4,9 +4,23 @@ use serde_json::{Map, Value, json};
 
 /// Keys whose values differ from run to run.
 const SET: &[&str] = &[
-    "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "continue", "clusterIP", "nodePort", "selfLink", "remainingItemCount",
-    "expirationTimestamp", "token", "observedResourceVersion", "lastTransitionTime", "lastProbeTime", "lastPhaseTransitionTime",
-    "storageVersionHash", "kubernetes.io/metadata.name",
+    "uid",
+    "resourceVersion",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "continue",
+    "clusterIP",
+    "nodePort",
+    "selfLink",
+    "remainingItemCount",
+    "expirationTimestamp",
+    "token",
+    "observedResourceVersion",
+    "lastTransitionTime",
+    "lastProbeTime",
+    "lastPhaseTransitionTime",
+    "storageVersionHash",
+    "kubernetes.io/metadata.name",
 ];
 
 /// Columns of a Table whose cells are times.
@@ -15,7 +29,9 @@ const TIMES: &[&str] = &["age", "created at", "last seen", "first seen"];
 /// A normalised answer. `managed` keeps the field managers, without their times.
 pub(super) fn normal(value: &Value, managed: bool) -> Value {
     match value {
-        Value::Object(map) if map.get("kind").and_then(Value::as_str) == Some("Table") => object(&table(map), managed),
+        Value::Object(map) if map.get("kind").and_then(Value::as_str) == Some("Table") => {
+            object(&table(map), managed)
+        }
         Value::Object(map) => object(map, managed),
         Value::Array(list) => list.iter().map(|one| normal(one, managed)).collect(),
         Value::String(text) => unmarked(text).into(),
@@ -34,7 +50,10 @@ pub(super) fn status(value: &Value) -> Value {
     }
     if let Some(causes) = value["details"]["causes"].as_array() {
         let text = |cause: &Value, field: &str| unmarked(cause[field].as_str().unwrap_or(""));
-        let mut pairs: Vec<(String, String)> = causes.iter().map(|cause| (text(cause, "reason"), text(cause, "field"))).collect();
+        let mut pairs: Vec<(String, String)> = causes
+            .iter()
+            .map(|cause| (text(cause, "reason"), text(cause, "field")))
+            .collect();
         pairs.sort();
         details.insert("causes".to_owned(), json!(pairs));
     }
@@ -47,15 +66,20 @@ pub(super) fn status(value: &Value) -> Value {
 fn object(map: &Map<String, Value>, managed: bool) -> Value {
     let mut reduced = Map::new();
     for (key, value) in map {
-        let plain = !matches!(value, Value::Null | Value::Object(_) | Value::Array(_)) && value.as_str() != Some("");
+        let plain = !matches!(value, Value::Null | Value::Object(_) | Value::Array(_))
+            && value.as_str() != Some("");
         let new = match key.as_str() {
             "message" => continue,
             "managedFields" if !managed => continue,
             "managedFields" => managers(value),
             "clusterIP" if value == "None" => value.clone(),
             name if SET.contains(&name) && plain => "<set>".into(),
-            "clusterIPs" if *value != json!(["None"]) => value.as_array().map_or(Value::Null, |list| list.iter().map(|_| "<set>").collect()),
-            "disruptedPods" => value.as_object().map_or(Value::Null, |pods| pods.keys().map(|name| (name.clone(), "<set>")).collect()),
+            "clusterIPs" if *value != json!(["None"]) => value
+                .as_array()
+                .map_or(Value::Null, |list| list.iter().map(|_| "<set>").collect()),
+            "disruptedPods" => value.as_object().map_or(Value::Null, |pods| {
+                pods.keys().map(|name| (name.clone(), "<set>")).collect()
+            }),
             _ => normal(value, managed),
         };
         reduced.insert(key.clone(), new);
@@ -64,13 +88,21 @@ fn object(map: &Map<String, Value>, managed: bool) -> Value {
 }
 
 fn managers(value: &Value) -> Value {
-    let mut entries: Vec<Value> = value.as_array().into_iter().flatten().map(|entry| normal(entry, true)).collect();
+    let mut entries: Vec<Value> = value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|entry| normal(entry, true))
+        .collect();
     for entry in &mut entries {
         if let Some(map) = entry.as_object_mut() {
             map.remove("time");
         }
     }
-    let key = |entry: &Value| ["manager", "operation", "subresource"].map(|field| entry[field].as_str().unwrap_or("").to_owned());
+    let key = |entry: &Value| {
+        ["manager", "operation", "subresource"]
+            .map(|field| entry[field].as_str().unwrap_or("").to_owned())
+    };
     entries.sort_by_key(key);
     entries.into()
 }
@@ -78,16 +110,38 @@ fn managers(value: &Value) -> Value {
 fn table(map: &Map<String, Value>) -> Map<String, Value> {
     let mut map = map.clone();
     let mut times = Vec::new();
-    for (index, column) in map.get_mut("columnDefinitions").and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
+    for (index, column) in map
+        .get_mut("columnDefinitions")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
         if let Some(column) = column.as_object_mut() {
             column.remove("description");
         }
-        if TIMES.contains(&column["name"].as_str().unwrap_or("").to_lowercase().as_str()) {
+        if TIMES.contains(
+            &column["name"]
+                .as_str()
+                .unwrap_or("")
+                .to_lowercase()
+                .as_str(),
+        ) {
             times.push(index);
         }
     }
-    for row in map.get_mut("rows").and_then(Value::as_array_mut).into_iter().flatten() {
-        for (index, cell) in row["cells"].as_array_mut().into_iter().flatten().enumerate() {
+    for row in map
+        .get_mut("rows")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        for (index, cell) in row["cells"]
+            .as_array_mut()
+            .into_iter()
+            .flatten()
+            .enumerate()
+        {
             if times.contains(&index) {
                 *cell = "<set>".into();
             } else if let Some(text) = cell.as_str() {
@@ -101,7 +155,11 @@ fn table(map: &Map<String, Value>) -> Map<String, Value> {
 /// Addresses and node ports of a cell.
 fn cell_text(text: &str) -> String {
     let parts: Vec<&str> = text.split('.').collect();
-    if parts.len() == 4 && parts.iter().all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())) {
+    if parts.len() == 4
+        && parts
+            .iter()
+            .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+    {
         return "<ip>".to_owned();
     }
     let mut out = String::new();
@@ -130,7 +188,11 @@ fn unmarked(text: &str) -> String {
 }
 
 fn suffix(rest: &str, least: usize, most: usize) -> usize {
-    let length = rest.bytes().take(most).take_while(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()).count();
+    let length = rest
+        .bytes()
+        .take(most)
+        .take_while(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        .count();
     if length >= least { length } else { 0 }
 }
 
@@ -172,8 +234,11 @@ fn without_uuids(text: &str) -> String {
 
 fn is_uuid(bytes: &[u8]) -> bool {
     bytes.len() >= 36
-        && bytes[..36].iter().enumerate().all(|(index, byte)| match index {
-            8 | 13 | 18 | 23 => *byte == b'-',
-            _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(byte),
-        })
+        && bytes[..36]
+            .iter()
+            .enumerate()
+            .all(|(index, byte)| match index {
+                8 | 13 | 18 | 23 => *byte == b'-',
+                _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(byte),
+            })
 }

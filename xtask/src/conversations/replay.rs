@@ -53,25 +53,52 @@ impl Talker {
 
     /// The same, with answers changed.
     pub(super) async fn perturbing(perturb: Perturb) -> Result<Self, String> {
-        let options = Options { address: ADDRESS.to_owned(), ..Options::default() };
+        let options = Options {
+            address: ADDRESS.to_owned(),
+            ..Options::default()
+        };
         let server = ApiServer::open(options).map_err(|error| error.to_string())?;
         server.ensure_namespaces().await;
-        Ok(Self { service: server.service(User::admin()), perturb })
+        Ok(Self {
+            service: server.service(User::admin()),
+            perturb,
+        })
     }
 
-    async fn send(&self, method: &str, path: &str, headers: &Value, body: Option<String>) -> Result<Answer, String> {
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &Value,
+        body: Option<String>,
+    ) -> Result<Answer, String> {
         let mut request = Request::builder().method(method).uri(encoded(path));
         for (name, value) in headers.as_object().into_iter().flatten() {
             request = request.header(name, value.as_str().unwrap_or(""));
         }
         // What the recording client says it is.
         request = request.header(header::USER_AGENT, "python-requests/2.32.3");
-        let request = request.body(full(body.unwrap_or_default().into())).map_err(|error| error.to_string())?;
+        let request = request
+            .body(full(body.unwrap_or_default().into()))
+            .map_err(|error| error.to_string())?;
         let Ok(response) = tower::ServiceExt::oneshot(self.service.clone(), request).await;
         let (parts, body) = response.into_parts();
-        let bytes = http_body_util::BodyExt::collect(body).await.map_err(|error| error.to_string())?.to_bytes();
-        let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-        let warnings = parts.headers.get_all(header::WARNING).iter().filter_map(|value| value.to_str().ok()).map(|text| text.matches("299 ").count()).sum();
+        let bytes = http_body_util::BodyExt::collect(body)
+            .await
+            .map_err(|error| error.to_string())?
+            .to_bytes();
+        let content_type = parts
+            .headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("");
+        let warnings = parts
+            .headers
+            .get_all(header::WARNING)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .map(|text| text.matches("299 ").count())
+            .sum();
         Ok(Answer {
             code: parts.status.as_u16(),
             content_type: content_type.split(';').next().unwrap_or("").to_owned(),
@@ -86,9 +113,15 @@ fn encoded(path: &str) -> String {
     path.chars()
         .map(|letter| match letter {
             ' ' => "%20".to_owned(),
-            '<' | '>' | '"' | '{' | '}' | '|' | '\\' | '^' | '`' => format!("%{:02X}", u32::from(letter)),
+            '<' | '>' | '"' | '{' | '}' | '|' | '\\' | '^' | '`' => {
+                format!("%{:02X}", u32::from(letter))
+            }
             other if other.is_ascii() => other.to_string(),
-            other => other.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect(),
+            other => other
+                .to_string()
+                .bytes()
+                .map(|byte| format!("%{byte:02X}"))
+                .collect(),
         })
         .collect()
 }
@@ -97,15 +130,25 @@ fn encoded(path: &str) -> String {
 pub(super) async fn conversation(talker: &Talker, conversation: &Value, number: usize) -> Replayed {
     let managed = conversation["managedFields"].as_bool().unwrap_or(false);
     let namespace = format!("rec0000000-{}", number + 1);
-    let mut variables: BTreeMap<String, String> = BTreeMap::from([("ns".to_owned(), namespace.clone())]);
+    let mut variables: BTreeMap<String, String> =
+        BTreeMap::from([("ns".to_owned(), namespace.clone())]);
     let mut replayed = Replayed::default();
-    for (index, step) in conversation["steps"].as_array().into_iter().flatten().enumerate() {
+    for (index, step) in conversation["steps"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
         if step.get("pauseUntil").is_some() {
             pause(talker, &step["pauseUntil"], &variables).await;
             continue;
         }
         let outcome = send(talker, step, &variables).await;
-        let name = format!("step {index} {} {}", step["request"]["method"].as_str().unwrap_or(""), step["request"]["path"].as_str().unwrap_or(""));
+        let name = format!(
+            "step {index} {} {}",
+            step["request"]["method"].as_str().unwrap_or(""),
+            step["request"]["path"].as_str().unwrap_or("")
+        );
         let mut answer = match outcome {
             Ok(answer) => answer,
             Err(error) => {
@@ -121,17 +164,37 @@ pub(super) async fn conversation(talker: &Talker, conversation: &Value, number: 
         if found.is_empty() {
             replayed.equal += 1;
         } else {
-            let more = if found.len() > 4 { format!("; {} more", found.len() - 4) } else { String::new() };
-            replayed.differences.push(format!("{name}: {}{more}", found.iter().take(4).cloned().collect::<Vec<_>>().join("; ")));
+            let more = if found.len() > 4 {
+                format!("; {} more", found.len() - 4)
+            } else {
+                String::new()
+            };
+            replayed.differences.push(format!(
+                "{name}: {}{more}",
+                found.iter().take(4).cloned().collect::<Vec<_>>().join("; ")
+            ));
         }
     }
     // As the recorder does: later lists must not see this conversation's namespace. An answer is of no interest.
-    drop(talker.send("DELETE", &format!("/api/v1/namespaces/{namespace}"), &json!({}), None).await);
+    drop(
+        talker
+            .send(
+                "DELETE",
+                &format!("/api/v1/namespaces/{namespace}"),
+                &json!({}),
+                None,
+            )
+            .await,
+    );
     replayed
 }
 
 fn substituted(text: &str, variables: &BTreeMap<String, String>) -> String {
-    variables.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("${{{name}}}"), value))
+    variables
+        .iter()
+        .fold(text.to_owned(), |text, (name, value)| {
+            text.replace(&format!("${{{name}}}"), value)
+        })
 }
 
 async fn pause(talker: &Talker, until: &Value, variables: &BTreeMap<String, String>) {
@@ -145,16 +208,30 @@ async fn pause(talker: &Talker, until: &Value, variables: &BTreeMap<String, Stri
     }
 }
 
-async fn send(talker: &Talker, step: &Value, variables: &BTreeMap<String, String>) -> Result<Answer, String> {
+async fn send(
+    talker: &Talker,
+    step: &Value,
+    variables: &BTreeMap<String, String>,
+) -> Result<Answer, String> {
     let request = &step["request"];
     let path = substituted(request["path"].as_str().unwrap_or(""), variables);
-    let body = match (request.get("raw").and_then(Value::as_str), request.get("body")) {
+    let body = match (
+        request.get("raw").and_then(Value::as_str),
+        request.get("body"),
+    ) {
         (Some(raw), _) => Some(raw.to_owned()),
         (None, Some(body)) if !body.is_null() => Some(body.to_string()),
         (None, Some(_) | None) => None,
     };
     let body = body.map(|body| substituted(&body, variables));
-    talker.send(request["method"].as_str().unwrap_or(""), &path, &request["headers"], body).await
+    talker
+        .send(
+            request["method"].as_str().unwrap_or(""),
+            &path,
+            &request["headers"],
+            body,
+        )
+        .await
 }
 
 /// The differences of a step, none where nothing is compared.
@@ -174,13 +251,27 @@ fn noted(answer: &Answer, path: &str, managed: bool, namespace: &str) -> Result<
         got["warnings"] = answer.warnings.into();
     }
     let text = answer.text.replace(namespace, "${ns}");
-    let parse = |text: &str| serde_json::from_str::<Value>(text).map_err(|error| format!("the answer is not JSON: {error}: {}", text.chars().take(100).collect::<String>()));
-    let reduced = |value: &Value| if value["kind"] == "Status" { status(value) } else { normal(value, managed) };
+    let parse = |text: &str| {
+        serde_json::from_str::<Value>(text).map_err(|error| {
+            format!(
+                "the answer is not JSON: {error}: {}",
+                text.chars().take(100).collect::<String>()
+            )
+        })
+    };
+    let reduced = |value: &Value| {
+        if value["kind"] == "Status" {
+            status(value)
+        } else {
+            normal(value, managed)
+        }
+    };
     if path.contains("watch=") && answer.code == 200 {
         let mut events = Vec::new();
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             let event = parse(line)?;
-            let ordinary = event["type"] == "BOOKMARK" && event["object"]["metadata"].get("annotations").is_none();
+            let ordinary = event["type"] == "BOOKMARK"
+                && event["object"]["metadata"].get("annotations").is_none();
             if !ordinary {
                 events.push(json!({"type": event["type"], "object": reduced(&event["object"])}));
             }
@@ -195,10 +286,15 @@ fn noted(answer: &Answer, path: &str, managed: bool, namespace: &str) -> Result<
 }
 
 fn capture(step: &Value, answer: &Answer, variables: &mut BTreeMap<String, String>) {
-    let Some(captures) = step["capture"].as_object() else { return };
+    let Some(captures) = step["capture"].as_object() else {
+        return;
+    };
     let body: Value = serde_json::from_str(&answer.text).unwrap_or(Value::Null);
     for (name, pointer) in captures {
-        let value = body.pointer(pointer.as_str().unwrap_or("")).and_then(Value::as_str).unwrap_or("");
+        let value = body
+            .pointer(pointer.as_str().unwrap_or(""))
+            .and_then(Value::as_str)
+            .unwrap_or("");
         variables.insert(name.clone(), value.to_owned());
     }
 }

@@ -21,17 +21,28 @@ fn recorded() -> Value {
 }
 
 fn replayed(perturb: fn(&Value, &mut Answer)) -> Replayed {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
-        let talker = Talker::perturbing(perturb).await.expect("a server in memory");
+        let talker = Talker::perturbing(perturb)
+            .await
+            .expect("a server in memory");
         conversation(&talker, &recorded(), 0).await
     })
 }
 
 fn check(what: &str, perturb: fn(&Value, &mut Answer)) {
     let replayed = replayed(perturb);
-    assert!(!replayed.differences.is_empty(), "a changed {what} was not seen");
-    assert!(replayed.equal < replayed.steps, "a changed {what} was counted as equal");
+    assert!(
+        !replayed.differences.is_empty(),
+        "a changed {what} was not seen"
+    );
+    assert!(
+        replayed.equal < replayed.steps,
+        "a changed {what} was counted as equal"
+    );
 }
 
 #[test]
@@ -44,16 +55,33 @@ fn an_unchanged_conversation_is_equal() {
 #[test]
 fn a_change_of_each_compared_thing_is_caught() {
     check("code", |_, answer| answer.code += 1);
-    check("content type", |_, answer| answer.content_type = "text/plain".to_owned());
+    check("content type", |_, answer| {
+        answer.content_type = "text/plain".to_owned()
+    });
     check("number of warnings", |_, answer| answer.warnings += 1);
-    check("value", |_, answer| answer.text = answer.text.replace("\"v\"", "\"w\""));
-    check("label", |_, answer| answer.text = answer.text.replace("\"x\"", "\"y\""));
-    check("missing field", |_, answer| answer.text = answer.text.replace("\"uid\"", "\"uidx\""));
-    check("reason of a status", |_, answer| answer.text = answer.text.replace("\"NotFound\"", "\"Gone\""));
-    check("name in a status", |_, answer| answer.text = answer.text.replace("\"name\":\"b\"", "\"name\":\"c\""));
-    check("type of an event", |_, answer| answer.text = answer.text.replace("\"ADDED\"", "\"MODIFIED\""));
+    check("value", |_, answer| {
+        answer.text = answer.text.replace("\"v\"", "\"w\"")
+    });
+    check("label", |_, answer| {
+        answer.text = answer.text.replace("\"x\"", "\"y\"")
+    });
+    check("missing field", |_, answer| {
+        answer.text = answer.text.replace("\"uid\"", "\"uidx\"")
+    });
+    check("reason of a status", |_, answer| {
+        answer.text = answer.text.replace("\"NotFound\"", "\"Gone\"")
+    });
+    check("name in a status", |_, answer| {
+        answer.text = answer.text.replace("\"name\":\"b\"", "\"name\":\"c\"")
+    });
+    check("type of an event", |_, answer| {
+        answer.text = answer.text.replace("\"ADDED\"", "\"MODIFIED\"")
+    });
     check("number of events", |step, answer| {
-        if step["request"]["path"].as_str().is_some_and(|path| path.contains("watch=")) {
+        if step["request"]["path"]
+            .as_str()
+            .is_some_and(|path| path.contains("watch="))
+        {
             answer.text = answer.text.repeat(2);
         }
     });
@@ -61,6 +89,7 @@ fn a_change_of_each_compared_thing_is_caught() {
 
 #[test]
 fn what_is_not_compared_does_not_matter() {
-    let replayed = replayed(|_, answer| answer.text = answer.text.replace("not found", "nowhere to be seen"));
+    let replayed =
+        replayed(|_, answer| answer.text = answer.text.replace("not found", "nowhere to be seen"));
     assert_eq!(replayed.differences, Vec::<String>::new());
 }

@@ -24,17 +24,27 @@ const ORGANIZATION: &[u8] = &[0x55, 0x04, 0x0a];
 /// Reads a certificate; none if it is not one.
 pub(crate) fn read(certificate: &[u8]) -> Option<Certificate> {
     let (_, outer, _) = element(certificate)?;
-    let (SEQUENCE, mut fields, _) = element(outer)? else { return None };
+    let (SEQUENCE, mut fields, _) = element(outer)? else {
+        return None;
+    };
     if fields.first() == Some(&VERSION) {
         fields = element(fields)?.2;
     }
     let after_serial = element(fields)?.2;
     let after_algorithm = element(after_serial)?.2;
     let after_issuer = element(after_algorithm)?.2;
-    let (SEQUENCE, validity, after_validity) = element(after_issuer)? else { return None };
-    let (SEQUENCE, subject, _) = element(after_validity)? else { return None };
+    let (SEQUENCE, validity, after_validity) = element(after_issuer)? else {
+        return None;
+    };
+    let (SEQUENCE, subject, _) = element(after_validity)? else {
+        return None;
+    };
     let (tag, not_after, _) = element(element(validity)?.2)?;
-    let mut read = Certificate { common_name: None, organizations: Vec::new(), not_after: time(tag, not_after) };
+    let mut read = Certificate {
+        common_name: None,
+        organizations: Vec::new(),
+        not_after: time(tag, not_after),
+    };
     let mut rest = subject;
     while let Some((SET, set, next)) = element(rest) {
         if let Some((SEQUENCE, pair, _)) = element(set)
@@ -65,7 +75,12 @@ fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
             return None;
         }
         let (digits, rest) = rest.split_at_checked(count)?;
-        (digits.iter().fold(0usize, |length, digit| (length << 8) | usize::from(*digit)), rest)
+        (
+            digits
+                .iter()
+                .fold(0usize, |length, digit| (length << 8) | usize::from(*digit)),
+            rest,
+        )
     };
     let (content, rest) = rest.split_at_checked(length)?;
     Some((tag, content, rest))
@@ -80,5 +95,8 @@ fn time(tag: u8, text: &[u8]) -> Option<Timestamp> {
         _ => return None,
     };
     let civil = DateTime::strptime("%Y%m%d%H%M%S", full.strip_suffix('Z')?).ok()?;
-    civil.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+    civil
+        .to_zoned(TimeZone::UTC)
+        .ok()
+        .map(|zoned| zoned.timestamp())
 }

@@ -11,7 +11,11 @@ pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// The token of these claims.
 pub(crate) fn sign(key: &[u8; 32], claims: &Value) -> String {
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let signed = format!("{}.{}", encode(&json!({"alg": "HS256", "typ": "JWT"})), encode(claims));
+    let signed = format!(
+        "{}.{}",
+        encode(&json!({"alg": "HS256", "typ": "JWT"})),
+        encode(claims)
+    );
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), signed.as_bytes());
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag.as_ref()))
 }
@@ -24,6 +28,11 @@ pub(crate) fn verify(key: &[u8; 32], token: &str) -> Option<Value> {
     if header["alg"] != "HS256" {
         return None;
     }
-    hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, key), signed.as_bytes(), &URL_SAFE_NO_PAD.decode(tag).ok()?).ok()?;
+    hmac::verify(
+        &hmac::Key::new(hmac::HMAC_SHA256, key),
+        signed.as_bytes(),
+        &URL_SAFE_NO_PAD.decode(tag).ok()?,
+    )
+    .ok()?;
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
 }

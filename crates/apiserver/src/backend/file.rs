@@ -24,8 +24,15 @@ impl File {
     /// When the file cannot be opened, created or read.
     pub(crate) fn open(path: &Path) -> Result<(Self, Contents), BackendError> {
         let database = database(path)?;
-        let contents = read(&database).map_err(|cause| BackendError::new(format!("reading {}", path.display()), cause))?;
-        Ok((Self { path: path.to_owned(), database: Some(database) }, contents))
+        let contents = read(&database)
+            .map_err(|cause| BackendError::new(format!("reading {}", path.display()), cause))?;
+        Ok((
+            Self {
+                path: path.to_owned(),
+                database: Some(database),
+            },
+            contents,
+        ))
     }
 }
 
@@ -35,7 +42,9 @@ impl Backend for File {
             Some(database) => database,
             None => database(&self.path)?,
         };
-        write(&database, puts, reserved).map_err(|cause| BackendError::new(format!("writing {}", self.path.display()), cause))?;
+        write(&database, puts, reserved).map_err(|cause| {
+            BackendError::new(format!("writing {}", self.path.display()), cause)
+        })?;
         self.database = Some(database);
         Ok(())
     }
@@ -58,7 +67,9 @@ fn write(database: &Database, puts: &[Put], reserved: u64) -> Result<(), redb::E
                 None => objects.remove(key.as_str())?,
             };
         }
-        transaction.open_table(NUMBERS)?.insert("reserved", reserved)?;
+        transaction
+            .open_table(NUMBERS)?
+            .insert("reserved", reserved)?;
     }
     transaction.commit()?;
     Ok(())
@@ -71,7 +82,9 @@ fn read(database: &Database) -> Result<Contents, redb::Error> {
         Ok(objects) => {
             for entry in objects.iter()? {
                 let (key, object) = entry?;
-                contents.entries.push((key.value().to_owned(), object.value().to_vec()));
+                contents
+                    .entries
+                    .push((key.value().to_owned(), object.value().to_vec()));
             }
         }
         Err(redb::TableError::TableDoesNotExist(_)) => return Ok(contents),

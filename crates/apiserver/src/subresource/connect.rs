@@ -11,9 +11,14 @@ use crate::status::Status;
 pub(crate) fn connect(scene: &Scene<'_>) -> Result<Outcome, Status> {
     let target = &scene.asked.target;
     if target.subresource.starts_with("proxy") {
-        return Err(Status::unavailable("proxying to pods, services and nodes is not served"));
+        return Err(Status::unavailable(
+            "proxying to pods, services and nodes is not served",
+        ));
     }
-    let stored = scene.view.object(("", "pods"), &target.namespace, &target.name).ok_or_else(|| Status::not_found("", "pods", &target.name))?;
+    let stored = scene
+        .view
+        .object(("", "pods"), &target.namespace, &target.name)
+        .ok_or_else(|| Status::not_found("", "pods", &target.name))?;
     let pod = stored.value();
     let query = &scene.asked.query;
     let (namespace, name) = (&target.namespace, &target.name);
@@ -21,27 +26,46 @@ pub(crate) fn connect(scene: &Scene<'_>) -> Result<Outcome, Status> {
         "log" => {
             let container = container(&pod, name, query)?;
             node(&pod, name)?;
-            format!("/containerLogs/{namespace}/{name}/{container}?{}", log_query(query)?)
+            format!(
+                "/containerLogs/{namespace}/{name}/{container}?{}",
+                log_query(query)?
+            )
         }
         "portforward" => {
             node(&pod, name)?;
-            format!("/portForward/{namespace}/{name}?{}", pass(query, &["ports"]))
+            format!(
+                "/portForward/{namespace}/{name}?{}",
+                pass(query, &["ports"])
+            )
         }
         verb => {
             let container = container(&pod, name, query)?;
-            if object::text(&pod, &["status", "phase"]) == "Succeeded" || object::text(&pod, &["status", "phase"]) == "Failed" {
-                return Err(Status::bad_request(format!("cannot exec into a container in a completed pod; current phase is {}", object::text(&pod, &["status", "phase"]))));
+            if object::text(&pod, &["status", "phase"]) == "Succeeded"
+                || object::text(&pod, &["status", "phase"]) == "Failed"
+            {
+                return Err(Status::bad_request(format!(
+                    "cannot exec into a container in a completed pod; current phase is {}",
+                    object::text(&pod, &["status", "phase"])
+                )));
             }
             node(&pod, name)?;
-            format!("/{verb}/{namespace}/{name}/{container}?{}", stream_query(query))
+            format!(
+                "/{verb}/{namespace}/{name}/{container}?{}",
+                stream_query(query)
+            )
         }
     };
-    Ok(Outcome { reply: Reply::Forward(path), changes: Vec::new() })
+    Ok(Outcome {
+        reply: Reply::Forward(path),
+        changes: Vec::new(),
+    })
 }
 
 fn node(pod: &Value, name: &str) -> Result<(), Status> {
     if object::text(pod, &["spec", "nodeName"]).is_empty() {
-        return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
+        return Err(Status::bad_request(format!(
+            "pod {name} does not have a host assigned"
+        )));
     }
     Ok(())
 }
@@ -49,22 +73,48 @@ fn node(pod: &Value, name: &str) -> Result<(), Status> {
 /// The named container, or the only one, or the one that an annotation makes the default.
 fn container(pod: &Value, name: &str, query: &Query) -> Result<String, Status> {
     let named = |list: &str| -> Vec<String> {
-        pod["spec"][list].as_array().into_iter().flatten().filter_map(|one| one["name"].as_str()).map(str::to_owned).collect()
+        pod["spec"][list]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|one| one["name"].as_str())
+            .map(str::to_owned)
+            .collect()
     };
     let containers = named("containers");
     let asked = query.get("container");
     if asked.is_empty() {
-        let default = object::text(pod, &["metadata", "annotations", "kubectl.kubernetes.io/default-container"]);
+        let default = object::text(
+            pod,
+            &[
+                "metadata",
+                "annotations",
+                "kubectl.kubernetes.io/default-container",
+            ],
+        );
         return match containers.as_slice() {
             [only] => Ok(only.clone()),
             many if many.iter().any(|one| one == default) => Ok(default.to_owned()),
-            many => Err(Status::bad_request(format!("a container name must be specified for pod {name}, choose one of: [{}]", many.join(" ")))),
+            many => Err(Status::bad_request(format!(
+                "a container name must be specified for pod {name}, choose one of: [{}]",
+                many.join(" ")
+            ))),
         };
     }
-    if [containers, named("initContainers"), named("ephemeralContainers")].concat().iter().any(|one| one == asked) {
+    if [
+        containers,
+        named("initContainers"),
+        named("ephemeralContainers"),
+    ]
+    .concat()
+    .iter()
+    .any(|one| one == asked)
+    {
         return Ok(asked.to_owned());
     }
-    Err(Status::bad_request(format!("container {asked} is not valid for pod {name}")))
+    Err(Status::bad_request(format!(
+        "container {asked} is not valid for pod {name}"
+    )))
 }
 
 fn encode(text: &str) -> String {
@@ -72,7 +122,12 @@ fn encode(text: &str) -> String {
 }
 
 fn pass(query: &Query, names: &[&str]) -> String {
-    let pairs = names.iter().flat_map(|name| query.all(name).into_iter().map(move |value| format!("{name}={}", encode(value))));
+    let pairs = names.iter().flat_map(|name| {
+        query
+            .all(name)
+            .into_iter()
+            .map(move |value| format!("{name}={}", encode(value)))
+    });
     pairs.collect::<Vec<_>>().join("&")
 }
 
@@ -80,13 +135,33 @@ fn log_query(query: &Query) -> Result<String, Status> {
     for number in ["tailLines", "limitBytes", "sinceSeconds"] {
         query.number(number)?;
     }
-    Ok(pass(query, &["follow", "previous", "tailLines", "sinceSeconds", "sinceTime", "timestamps", "limitBytes"]))
+    Ok(pass(
+        query,
+        &[
+            "follow",
+            "previous",
+            "tailLines",
+            "sinceSeconds",
+            "sinceTime",
+            "timestamps",
+            "limitBytes",
+        ],
+    ))
 }
 
 /// The API says `stdin`, the kubelet `input=1`.
 fn stream_query(query: &Query) -> String {
-    let mut pairs: Vec<String> = query.all("command").into_iter().map(|word| format!("command={}", encode(word))).collect();
-    for (from, to) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")] {
+    let mut pairs: Vec<String> = query
+        .all("command")
+        .into_iter()
+        .map(|word| format!("command={}", encode(word)))
+        .collect();
+    for (from, to) in [
+        ("stdin", "input"),
+        ("stdout", "output"),
+        ("stderr", "error"),
+        ("tty", "tty"),
+    ] {
         if query.flag(from) {
             pairs.push(format!("{to}=1"));
         }
