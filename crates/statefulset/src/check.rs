@@ -226,7 +226,7 @@ fn by_ordinal(seen: &Observed) -> BTreeMap<Ordinal, &Pod> {
     let member = |pod: &&Arc<Pod>| {
         let mine = set.controls(pod.controller.as_ref())
             || (pod.controller.is_none() && !pod.terminating && !set.deleting);
-        mine && pod.parent.as_ref() == Some(&set.name) && set.selector.matches(&pod.labels)
+        mine && pod.is_member_of(&set.name) && set.selector.matches(&pod.labels)
     };
     seen.pods
         .values()

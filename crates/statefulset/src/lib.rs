@@ -44,8 +44,8 @@ pub use identity::Ordinal;
 pub use json::Json;
 pub use observed::{
     Claim, ClaimTemplate, Controller, Freshness, Malformed, Management, Mark, MaxUnavailable,
-    Objects, Observed, OwnerReference, OwnerRole, Phase, Place, Pod, Ready, Resource, Retention,
-    RetentionPolicy, Revision, Rolling, Set, Strategy, Volume,
+    Objects, Observed, OwnerReference, OwnerRole, Pairs, Phase, Place, Pod, Ready, Resource,
+    Retention, RetentionPolicy, Revision, Rolling, Set, Strategy,
 };
 pub use status::Status;
 pub use step::{DeleteReason, ReleaseReason, Repair, Step};

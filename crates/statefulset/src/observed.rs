@@ -2,6 +2,7 @@
 
 mod claim;
 mod fields;
+mod pairs;
 mod pod;
 mod revision;
 mod set;
@@ -14,7 +15,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 pub use claim::{Claim, OwnerReference, OwnerRole};
-pub use pod::{Controller, Phase, Pod, Ready, Volume};
+pub use pairs::Pairs;
+pub use pod::{Controller, Phase, Pod, Ready};
 pub use revision::Revision;
 pub use set::{
     ClaimTemplate, Management, MaxUnavailable, Retention, RetentionPolicy, Rolling, Set, Strategy,

@@ -59,12 +59,7 @@ impl Pod {
     /// Its volumes are the claims of its ordinal. upstream: storageMatches.
     pub(crate) fn has_storage(&self, set: &Set, ordinal: Ordinal) -> bool {
         set.claim_templates.iter().all(|template| {
-            // upstream puts them into a map first: of namesakes the last one counts.
-            let volume = self
-                .volumes
-                .iter()
-                .rfind(|volume| volume.name == template.name);
-            let claim = volume.and_then(|volume| volume.claim.as_ref());
+            let claim = self.mounts.get(&template.name);
             claim.and_then(|claim| identity::ordinal_of_claim(claim, &template.name, &set.name))
                 == Some(ordinal)
         })

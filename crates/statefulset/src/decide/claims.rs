@@ -18,6 +18,7 @@ use super::round::Round;
 /// The two owners that the retention policy knows.
 struct Owners<'a> {
     set: &'a Set,
+    set_role: OwnerRole,
     pod: Arc<str>,
     /// Empty for a pod that is not made yet.
     pod_uid: &'a str,
@@ -216,6 +217,7 @@ impl<'a> Owners<'a> {
     fn of(seen: &'a Observed, ordinal: Ordinal, pod: Option<&'a Pod>) -> Owners<'a> {
         Owners {
             set: &seen.set,
+            set_role: OwnerRole::of(&seen.set.api_version, "StatefulSet"),
             pod: pod.map_or_else(
                 || identity::pod_name(&seen.set.name, ordinal),
                 |pod| pod.name.clone(),
@@ -227,6 +229,17 @@ impl<'a> Owners<'a> {
 
     /// The claim's owners are as the policy wants them, or are none of our business. upstream: isClaimOwnerUpToDate.
     fn are_right_on(&self, claim: &Claim) -> bool {
+        if let [only] = &*claim.owners
+            && only.controller
+            && only.uid == self.set.uid
+            && self.is_set(only)
+        {
+            // What nearly every claim of a set with a policy looks like.
+            return self.wanted() == (true, false);
+        }
+        if claim.owners.is_empty() {
+            return self.wanted() == (false, false);
+        }
         let pod_uid = self.pod_uid;
         if is_stale(claim, |owner| self.is_set(owner), &self.set.uid)
             || is_stale(claim, |owner| is_pod(owner, &self.pod), pod_uid)
@@ -309,12 +322,7 @@ impl<'a> Owners<'a> {
     }
 
     fn is_set(&self, owner: &OwnerReference) -> bool {
-        match &owner.role {
-            OwnerRole::StatefulSet { api_version } => {
-                *api_version == self.set.api_version && owner.name == self.set.name
-            }
-            OwnerRole::Pod | OwnerRole::Stranger => false,
-        }
+        owner.role == self.set_role && owner.name == self.set.name
     }
 }
 

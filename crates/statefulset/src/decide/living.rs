@@ -6,6 +6,8 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::blocker::{Blocker, Holder};
 use crate::decision::Lane;
 use crate::event::Verb;
@@ -203,8 +205,8 @@ fn repair(round: &mut Round<'_>, pod: &Pod, ordinal: Ordinal, lane: &mut Lane) -
 }
 
 fn update(seen: &Observed, pod: &Pod, ordinal: Ordinal, because: Repair) -> Step {
-    let others = pod.raw_volumes.as_array().map_or(&[][..], Vec::as_slice);
-    let volumes = || Json::new(identity::volumes_of(&seen.set, ordinal, others).into());
+    let others: Vec<Value> = serde_json::from_str(&pod.volumes).unwrap_or_default();
+    let volumes = || Json::new(identity::volumes_of(&seen.set, ordinal, &others).into());
     Step::UpdatePod {
         pod: pod.name.clone(),
         uid: pod.uid.clone(),

@@ -84,7 +84,7 @@ enum Relation {
 
 fn relation(seen: &Observed, pod: &Pod) -> Relation {
     let set = &seen.set;
-    let is_member = pod.parent.as_ref() == Some(&set.name);
+    let is_member = pod.is_member_of(&set.name);
     let misfit = match (set.selector.matches(&pod.labels), is_member) {
         (true, true) => None,
         (false, _) => Some(ReleaseReason::SelectorMismatch),

@@ -39,17 +39,27 @@ pub struct OwnerReference {
 }
 
 /// The kinds of owners that retention knows.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OwnerRole {
-    /// A StatefulSet of this API version.
-    StatefulSet {
-        /// `apps/v1` or `stead.dev/v1`.
-        api_version: Arc<str>,
-    },
+    /// A StatefulSet of `apps/v1`.
+    AppsSet,
+    /// A StatefulSet of `stead.dev/v1`.
+    SteadSet,
     /// A pod.
     Pod,
     /// Anything else.
     Stranger,
+}
+
+impl OwnerRole {
+    pub(crate) fn of(api_version: &str, kind: &str) -> OwnerRole {
+        match (api_version, kind) {
+            ("apps/v1", "StatefulSet") => OwnerRole::AppsSet,
+            ("stead.dev/v1", "StatefulSet") => OwnerRole::SteadSet,
+            ("v1", "Pod") => OwnerRole::Pod,
+            (_, _) => OwnerRole::Stranger,
+        }
+    }
 }
 
 impl Claim {
@@ -84,16 +94,8 @@ fn facts(claim: &Value) -> Result<Claim, Wrong> {
 impl OwnerReference {
     pub(crate) fn parse(reference: &Value) -> Result<OwnerReference, Wrong> {
         let fields = Fields::of(reference);
-        let (api_version, kind) = (fields.text(&["apiVersion"])?, fields.text(&["kind"])?);
-        let role = match (api_version, kind) {
-            (_, "StatefulSet") => OwnerRole::StatefulSet {
-                api_version: api_version.into(),
-            },
-            ("v1", "Pod") => OwnerRole::Pod,
-            (_, _) => OwnerRole::Stranger,
-        };
         Ok(OwnerReference {
-            role,
+            role: OwnerRole::of(fields.text(&["apiVersion"])?, fields.text(&["kind"])?),
             name: fields.text(&["name"])?.into(),
             uid: fields.text(&["uid"])?.into(),
             controller: fields.at(&["controller"]) == Some(&Value::Bool(true)),

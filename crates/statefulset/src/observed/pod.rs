@@ -1,15 +1,13 @@
 //! A pod as decisions see it: who it is, who controls it, how it fares, which claims it mounts. Independent of any set.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::fields::{Fields, Wrong, name_of};
-use super::{Malformed, Resource};
+use super::{Malformed, Pairs, Resource};
 use crate::identity::{self, Ordinal, POD_NAME_LABEL, REVISION_LABEL};
-use crate::json::Json;
 
 /// The facts of a pod that decisions read; a cache may keep this instead of the whole object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -18,12 +16,10 @@ pub struct Pod {
     pub name: Arc<str>,
     /// `metadata.uid`; empty only where a server gave none.
     pub uid: Arc<str>,
-    /// The set whose member the pod is by name: `web` for `web-2`.
-    pub parent: Option<Arc<str>>,
     /// The number in the name, where it fits an int32.
     pub ordinal: Option<Ordinal>,
-    /// `metadata.labels`, which the selector reads.
-    pub labels: Arc<BTreeMap<String, String>>,
+    /// `metadata.labels`.
+    pub labels: Pairs,
     /// The label with the name of its ControllerRevision.
     pub revision: Option<Arc<str>>,
     /// The pod-name label is the pod's name.
@@ -36,10 +32,10 @@ pub struct Pod {
     pub phase: Phase,
     /// The condition `Ready`.
     pub ready: Ready,
-    /// `spec.volumes`, reduced to what storage is compared by.
-    pub volumes: Arc<[Volume]>,
-    /// `spec.volumes` as they stand, for a repair that must keep the other ones.
-    pub raw_volumes: Json,
+    /// `spec.volumes`: each one's name with its claim's, which is empty for a volume of another kind.
+    pub mounts: Pairs,
+    /// `spec.volumes` as they stand, JSON text, for a repair that must keep the other ones.
+    pub volumes: Arc<str>,
 }
 
 /// The owner reference with `controller: true`.
@@ -79,16 +75,18 @@ pub enum Ready {
     Since(Option<Timestamp>),
 }
 
-/// A volume of a pod: its name and, where it is one, its claim.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Volume {
-    /// The volume's name.
-    pub name: Arc<str>,
-    /// `persistentVolumeClaim.claimName`.
-    pub claim: Option<Arc<str>>,
-}
-
 impl Pod {
+    /// By its name the pod is a member of this set: `web` for `web-2`.
+    pub fn is_member_of(&self, set: &str) -> bool {
+        let digits = self
+            .name
+            .strip_prefix(set)
+            .and_then(|rest| rest.strip_prefix('-'));
+        digits.is_some_and(|digits| {
+            !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+        })
+    }
+
     /// Reads a pod's facts from its JSON.
     ///
     /// # Errors
@@ -106,44 +104,45 @@ fn facts(pod: &Value) -> Result<Pod, Wrong> {
     let fields = Fields::of(pod);
     let name = fields.required_text(&["metadata", "name"])?;
     let member = identity::parent_and_ordinal(name);
+    let volumes = fields.list(&["spec", "volumes"])?;
+    let mounts = volumes
+        .iter()
+        .map(mount)
+        .collect::<Result<Vec<_>, Wrong>>()?;
     let labels = labels(fields)?;
     Ok(Pod {
         name: name.into(),
         uid: fields.text(&["metadata", "uid"])?.into(),
-        parent: member.map(|(parent, _)| parent.into()),
         ordinal: member.and_then(|(_, ordinal)| ordinal),
-        revision: labels
-            .get(REVISION_LABEL)
-            .map(|revision| revision.as_str().into()),
-        bears_its_name: labels
-            .get(POD_NAME_LABEL)
-            .is_some_and(|label| label == name),
-        labels: Arc::new(labels),
+        revision: labels.get(REVISION_LABEL).map(Arc::from),
+        bears_its_name: labels.get(POD_NAME_LABEL) == Some(name),
+        labels,
         controller: controller(fields)?,
         terminating: fields.has(&["metadata", "deletionTimestamp"]),
         phase: phase(fields.text(&["status", "phase"])?),
         ready: ready(fields)?,
-        volumes: fields
-            .list(&["spec", "volumes"])?
-            .iter()
-            .map(volume)
-            .collect::<Result<_, Wrong>>()?,
-        raw_volumes: Json::new(Value::Array(fields.list(&["spec", "volumes"])?.to_vec())),
+        mounts: Pairs::new(mounts),
+        volumes: Value::from(volumes).to_string().into(),
     })
 }
 
-pub(super) fn labels(fields: Fields<'_>) -> Result<BTreeMap<String, String>, Wrong> {
+pub(super) fn labels(fields: Fields<'_>) -> Result<Pairs, Wrong> {
     let Some(labels) = fields.at(&["metadata", "labels"]) else {
-        return Ok(BTreeMap::new());
+        return Ok(Pairs::new([]));
     };
     let labels = labels
         .as_object()
         .ok_or("metadata.labels is not an object")?;
-    let pair = |(key, value): (&String, &Value)| match value.as_str() {
-        Some(value) => Ok((key.clone(), value.to_owned())),
-        None => Err(format!("metadata.labels[{key}] is not a string").into()),
+    let pair = |(key, value): (&'_ String, &'_ Value)| match value.as_str() {
+        Some(_) => Ok(()),
+        None => Err(Wrong::from(format!(
+            "metadata.labels[{key}] is not a string"
+        ))),
     };
-    labels.iter().map(pair).collect()
+    labels.iter().try_for_each(pair)?;
+    Ok(Pairs::new(labels.iter().filter_map(|(key, value)| {
+        Some((key.as_str(), value.as_str()?))
+    })))
 }
 
 /// upstream: metav1.GetControllerOf, the first reference that controls.
@@ -186,12 +185,10 @@ fn ready(fields: Fields<'_>) -> Result<Ready, Wrong> {
     Ok(Ready::No)
 }
 
-fn volume(volume: &Value) -> Result<Volume, Wrong> {
+fn mount(volume: &Value) -> Result<(&str, &str), Wrong> {
     let volume = Fields::of(volume);
-    let claim = volume.text(&["persistentVolumeClaim", "claimName"])?;
-    let mounts_claim = volume.has(&["persistentVolumeClaim"]);
-    Ok(Volume {
-        name: volume.text(&["name"])?.into(),
-        claim: mounts_claim.then(|| claim.into()),
-    })
+    Ok((
+        volume.text(&["name"])?,
+        volume.text(&["persistentVolumeClaim", "claimName"])?,
+    ))
 }

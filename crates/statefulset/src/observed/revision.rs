@@ -1,6 +1,5 @@
 //! A ControllerRevision as decisions see it: a numbered template that was once the set's.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -8,7 +7,7 @@ use serde_json::Value;
 
 use super::fields::{Fields, Wrong, name_of};
 use super::pod::{controller, labels};
-use super::{Controller, Malformed, Resource};
+use super::{Controller, Malformed, Pairs, Resource};
 use crate::identity::HASH_LABEL;
 use crate::json::Json;
 
@@ -24,7 +23,7 @@ pub struct Revision {
     /// `metadata.creationTimestamp`: settles the order of equal numbers.
     pub created: Option<Timestamp>,
     /// `metadata.labels`.
-    pub labels: Arc<BTreeMap<String, String>>,
+    pub labels: Pairs,
     /// The owner reference that controls, if any.
     pub controller: Option<Controller>,
     /// `data`: `{"spec":{"template":{..,"$patch":"replace"}}}`.
@@ -57,7 +56,7 @@ fn facts(revision: &Value) -> Result<Revision, Wrong> {
         uid: fields.text(&["metadata", "uid"])?.into(),
         number: fields.number(&["revision"])?.unwrap_or_default(),
         created: fields.time(&["metadata", "creationTimestamp"])?,
-        labels: Arc::new(labels(fields)?),
+        labels: labels(fields)?,
         controller: controller(fields)?,
         data: Json::new(fields.at(&["data"]).cloned().unwrap_or_default()),
     })

@@ -1,12 +1,11 @@
 //! The set as decisions see it: what is wanted, how, and what its stored status says.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::fields::{Fields, Wrong, name_of};
-use super::{Malformed, Place, Pod, Resource, Revision};
+use super::{Malformed, Pairs, Place, Pod, Resource, Revision};
 use crate::identity::Ordinal;
 use crate::json::Json;
 use crate::revision;
@@ -180,7 +179,7 @@ impl Set {
     }
 
     pub(super) fn is_concerned_by_pod(&self, pod: &Pod) -> bool {
-        pod.parent.as_ref() == Some(&self.name) || self.controls(pod.controller.as_ref())
+        pod.is_member_of(&self.name) || self.controls(pod.controller.as_ref())
     }
 
     /// The place of the claim of this name; `None` where it is not one of the set's.
@@ -221,22 +220,22 @@ impl Set {
 
 impl Selector {
     /// The labels satisfy every requirement. A selector without requirements matches nothing, for it never was valid.
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub fn matches(&self, labels: &Pairs) -> bool {
         !self.0.is_empty() && self.0.iter().all(|requirement| requirement.holds(labels))
     }
 }
 
 impl Requirement {
-    fn holds(&self, labels: &BTreeMap<String, String>) -> bool {
+    fn holds(&self, labels: &Pairs) -> bool {
         match self {
-            Requirement::In { key, values } => {
-                labels.get(key).is_some_and(|value| values.contains(value))
-            }
-            Requirement::NotIn { key, values } => {
-                labels.get(key).is_none_or(|value| !values.contains(value))
-            }
-            Requirement::Exists { key } => labels.contains_key(key),
-            Requirement::DoesNotExist { key } => !labels.contains_key(key),
+            Requirement::In { key, values } => labels
+                .get(key)
+                .is_some_and(|value| values.iter().any(|it| it == value)),
+            Requirement::NotIn { key, values } => labels
+                .get(key)
+                .is_none_or(|value| values.iter().all(|it| it != value)),
+            Requirement::Exists { key } => labels.get(key).is_some(),
+            Requirement::DoesNotExist { key } => labels.get(key).is_none(),
         }
     }
 }
