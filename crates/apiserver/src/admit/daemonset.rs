@@ -16,9 +16,9 @@ pub(crate) const RULES: Strategy = Strategy {
     },
     check,
     prepare_update: |old, new, _| {
-        let before = dig(old, &["metadata", "annotations", TEMPLATE_NUMBER]).as_str().and_then(|word| word.parse().ok()).unwrap_or(1);
+        let before = dig(old, &["metadata", "annotations", TEMPLATE_NUMBER]).as_str().and_then(|word| word.parse::<i64>().ok()).unwrap_or(1);
         let changed = !semantically_equal(dig(old, &["spec", "template"]), dig(new, &["spec", "template"]));
-        number_template(new, before + i64::from(changed));
+        number_template(new, i64::saturating_add(before, i64::from(changed)));
         Ok(())
     },
     check_update: |old, new, wrong| {

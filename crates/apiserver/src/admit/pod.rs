@@ -150,7 +150,7 @@ fn only_fewer_gates(was: &Value, is: &Value, at: &Path, wrong: &mut Causes) {
     let before: Vec<String> = list(was, "schedulingGates").iter().map(name).collect();
     for (index, gate) in list(is, "schedulingGates").iter().enumerate() {
         if !before.contains(&name(gate)) {
-            wrong.forbidden(&at.index(index), "only deletion is allowed, but found new scheduling gate");
+            wrong.forbidden(&at.index(index).field("name"), "only deletion is allowed, but found new scheduling gate");
         }
     }
 }
@@ -188,7 +188,7 @@ pub(crate) fn update_ephemeral(old: &Value, new: &mut Value, wrong: &mut Causes)
     put(&mut pod, "metadata", get(new, "metadata").clone());
     put(object_mut(&mut pod).entry("spec").or_insert_with(|| json!({})), "ephemeralContainers", wanted);
     if !semantically_equal(dig(old, &["spec", "ephemeralContainers"]), dig(&pod, &["spec", "ephemeralContainers"])) {
-        let generation = int(get(old, "metadata"), "generation").unwrap_or(0) + 1;
+        let generation = int(get(old, "metadata"), "generation").unwrap_or(0).saturating_add(1);
         map_mut(&mut pod, "metadata").insert("generation".to_owned(), generation.into());
     }
     *new = pod;

@@ -44,7 +44,7 @@ fn only_resources(old: &Value, new: &mut Value) {
         }
     }
     if !semantically_equal(&spec, get(old, "spec")) {
-        let generation = int(get(old, "metadata"), "generation").unwrap_or(0) + 1;
+        let generation = int(get(old, "metadata"), "generation").unwrap_or(0).saturating_add(1);
         map_mut(new, "metadata").insert("generation".to_owned(), generation.into());
     }
     object_mut(new).insert("spec".to_owned(), spec);

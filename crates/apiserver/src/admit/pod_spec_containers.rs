@@ -18,8 +18,8 @@ const RESTART_POLICIES: [&str; 3] = ["Always", "OnFailure", "Never"];
 const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
 
 /// What an ephemeral container may not have; it is a visitor.
-const NOT_FOR_EPHEMERAL: [&str; 7] =
-    ["ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resources", "resizePolicy"];
+const NOT_FOR_EPHEMERAL: [&str; 8] =
+    ["ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resources", "resizePolicy", "restartPolicy"];
 
 /// Checks all containers of a spec against its sound volumes.
 pub(crate) fn check(spec: &Value, volumes: &Sound<'_>, at: &Path, wrong: &mut Causes) {
@@ -84,7 +84,7 @@ fn nothing_that_lasts(container: &Value, at: &Path, wrong: &mut Causes) {
 fn ephemeral(spec: &Value, volumes: &Sound<'_>, at: &Path, wrong: &mut Causes) {
     let mut names: BTreeSet<&str> =
         ["containers", "initContainers"].iter().flat_map(|field| list(spec, field)).map(|container| text(container, "name")).collect();
-    let ordinary: BTreeSet<&str> = list(spec, "containers").iter().map(|container| text(container, "name")).collect();
+    let targets = names.clone();
     for (index, container) in list(spec, "ephemeralContainers").iter().enumerate() {
         let at = at.index(index);
         common(container, volumes, &at, wrong);
@@ -92,7 +92,7 @@ fn ephemeral(spec: &Value, volumes: &Sound<'_>, at: &Path, wrong: &mut Causes) {
             wrong.duplicate(&at.field("name"), text(container, "name"));
         }
         let target = text(container, "targetContainerName");
-        if !target.is_empty() && !ordinary.contains(target) {
+        if !target.is_empty() && !targets.contains(target) {
             wrong.not_found(&at.field("targetContainerName"), target);
         }
         for field in NOT_FOR_EPHEMERAL {
@@ -147,10 +147,24 @@ fn restart_policy(container: &Value, at: &Path, wrong: &mut Causes) {
     } else if !list(container, "restartPolicyRules").is_empty() {
         wrong.required(&policy_at, "must specify restartPolicy when restart rules are used");
     }
+    resize_policy(container, &at.field("resizePolicy"), wrong);
+}
+
+/// upstream tells most faults of these at the list, not at its item.
+fn resize_policy(container: &Value, at: &Path, wrong: &mut Causes) {
+    let mut resources = BTreeSet::new();
     for (index, resize) in list(container, "resizePolicy").iter().enumerate() {
-        let at = at.field("resizePolicy").index(index);
-        wrong.one_of(&at.field("resourceName"), text(resize, "resourceName"), &["cpu", "memory"]);
-        wrong.one_of(&at.field("restartPolicy"), text(resize, "restartPolicy"), &["NotRequired", "RestartContainer"]);
+        let resource = text(resize, "resourceName");
+        if !resources.insert(resource) {
+            wrong.duplicate(&at.index(index), resource);
+        }
+        for (value, supported) in [(resource, ["cpu", "memory"]), (text(resize, "restartPolicy"), ["NotRequired", "RestartContainer"])] {
+            if value.is_empty() {
+                wrong.required(at, "");
+            } else {
+                wrong.one_of(at, value, &supported);
+            }
+        }
     }
 }
 

@@ -29,7 +29,7 @@ fn affinity(affinity: &Value, at: &Path, wrong: &mut Causes) {
     for (index, preferred) in list(nodes, PREFERRED).iter().enumerate() {
         let at = nodes_at.field(PREFERRED).index(index);
         weight(preferred, &at, wrong);
-        node_selector_term(get(preferred, "preference"), &at.field("preference"), wrong);
+        node_selector_term(get(preferred, "preference"), Values::Any, &at.field("preference"), wrong);
     }
     for field in ["podAffinity", "podAntiAffinity"] {
         let pods = get(affinity, field);
@@ -60,20 +60,27 @@ pub(crate) fn node_selector(selector: &Value, at: &Path, wrong: &mut Causes) {
         wrong.required(&at, "must have at least one node selector term");
     }
     for (index, term) in terms.iter().enumerate() {
-        node_selector_term(term, &at.index(index), wrong);
+        node_selector_term(term, Values::OfLabels, &at.index(index), wrong);
     }
 }
 
-fn node_selector_term(term: &Value, at: &Path, wrong: &mut Causes) {
+/// What the values of a requirement may be: a wish may name what no label can be, a demand may not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Values {
+    Any,
+    OfLabels,
+}
+
+fn node_selector_term(term: &Value, allowed: Values, at: &Path, wrong: &mut Causes) {
     for (index, requirement) in list(term, "matchExpressions").iter().enumerate() {
-        node_label(requirement, &at.field("matchExpressions").index(index), wrong);
+        node_label(requirement, allowed, &at.field("matchExpressions").index(index), wrong);
     }
     for (index, requirement) in list(term, "matchFields").iter().enumerate() {
         node_field(requirement, &at.field("matchFields").index(index), wrong);
     }
 }
 
-fn node_label(requirement: &Value, at: &Path, wrong: &mut Causes) {
+fn node_label(requirement: &Value, allowed: Values, at: &Path, wrong: &mut Causes) {
     let values = texts(requirement, "values");
     match text(requirement, "operator") {
         "In" | "NotIn" if values.is_empty() => wrong.required(&at.field("values"), NEED_VALUES),
@@ -84,7 +91,7 @@ fn node_label(requirement: &Value, at: &Path, wrong: &mut Causes) {
     }
     let key = text(requirement, "key");
     wrong.complaints(&at.field("key"), key, &syntax::qualified_name(key));
-    for (index, value) in values.iter().enumerate() {
+    for (index, value) in values.iter().enumerate().filter(|_| allowed == Values::OfLabels) {
         wrong.complaints(&at.field("values").index(index), value, &syntax::label_value(value));
     }
 }

@@ -38,6 +38,7 @@ pub(crate) fn prepare(old: &Value, new: &mut Value, _: &Context<'_>) {
 /// The rules of a report.
 pub(crate) fn check(old: &Value, new: &Value, wrong: &mut Causes) {
     let (was, is, at) = (get(old, "status"), get(new, "status"), Path::root("status"));
+    conditions(is, wrong);
     let nominated = text(is, "nominatedNodeName");
     if !nominated.is_empty() {
         wrong.complaints(&at.field("nominatedNodeName"), nominated, &syntax::dns1123_subdomain(nominated));
@@ -52,6 +53,15 @@ pub(crate) fn check(old: &Value, new: &Value, wrong: &mut Causes) {
     }
     let seen = int(is, "observedGeneration").unwrap_or(0);
     wrong.non_negative(&at.field("observedGeneration"), seen);
+}
+
+/// Conditions of others carry their domain. upstream tells them below `metadata`.
+fn conditions(status: &Value, wrong: &mut Causes) {
+    let at = Path::root("metadata").field("conditions");
+    for (index, condition) in list(status, "conditions").iter().enumerate() {
+        let kind = text(condition, "type");
+        wrong.complaints(&at.index(index).field("Type"), kind, &syntax::qualified_name(kind));
+    }
 }
 
 /// Where nothing is restarted, a container that has ended stays ended.

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use super::allocate;
 use super::cause::{Cause, Causes, Path, Reason};
+use super::endpointslice::special_address;
 use super::pod_spec_containers::{port_number, port_number_or_name};
-use super::read::{dig, drop_field, get, has, int, list, map_mut, object_mut, put, text, texts};
+use super::read::{drop_field, get, has, int, list, map_mut, object_mut, put, text, texts};
 use super::strategy::{Again, Strategy};
 use super::{Context, Refusal, metadata, service_update, syntax};
 
@@ -193,7 +194,9 @@ pub(crate) fn check(service: &Value, wrong: &mut Causes) {
     affinity(spec, &at, wrong);
     addresses(spec, &at, wrong);
     for (index, address) in texts(spec, "externalIPs").iter().enumerate() {
-        wrong.complaints(&at.field("externalIPs").index(index), address, &syntax::ip(address));
+        let at = at.field("externalIPs").index(index);
+        wrong.complaints(&at, address, &syntax::ip(address));
+        special_address(address, &at, wrong);
     }
     match kind {
         "" => wrong.required(&at.field("type"), ""),
@@ -211,7 +214,7 @@ fn by_type(service: &Value, at: &Path, wrong: &mut Causes) {
             for (index, port) in list(spec, "ports").iter().enumerate() {
                 if int(port, "port") == Some(KUBELET_PORT) {
                     let detail = format!("may not expose port {KUBELET_PORT} externally since it is used by kubelet");
-                    wrong.invalid(&at.field("ports").index(index).field("port"), KUBELET_PORT, &detail);
+                    wrong.invalid(&at.field("ports").index(index), KUBELET_PORT, &detail);
                 }
             }
             if is_headless(service) {
@@ -307,14 +310,18 @@ fn affinity(spec: &Value, at: &Path, wrong: &mut Causes) {
 }
 
 fn client_ip(spec: &Value, at: &Path, wrong: &mut Causes) {
-    let client = dig(spec, &["sessionAffinityConfig", "clientIP"]);
-    let Some(seconds) = int(client, "timeoutSeconds") else {
-        wrong.required(at, "when session affinity type is ClientIP");
-        return;
-    };
-    if !(1..=MOST_AFFINITY_SECONDS).contains(&seconds) {
-        let detail = format!("must be greater than 0 and less than {MOST_AFFINITY_SECONDS}");
-        wrong.invalid(&at.field("clientIP").field("timeoutSeconds"), seconds, &detail);
+    let config = get(spec, "sessionAffinityConfig");
+    let client_at = at.field("clientIP");
+    let seconds_at = client_at.field("timeoutSeconds");
+    let why = "when session affinity type is ClientIP";
+    match (config.is_null(), has(config, "clientIP"), int(get(config, "clientIP"), "timeoutSeconds")) {
+        (true, _, _) => wrong.required(at, why),
+        (false, false, _) => wrong.required(&client_at, why),
+        (false, true, None) => wrong.required(&seconds_at, why),
+        (false, true, Some(seconds)) if !(1..=MOST_AFFINITY_SECONDS).contains(&seconds) => {
+            wrong.invalid(&seconds_at, seconds, &format!("must be greater than 0 and less than {MOST_AFFINITY_SECONDS}"));
+        }
+        (false, true, Some(_)) => {}
     }
 }
 
@@ -356,12 +363,12 @@ fn addresses(spec: &Value, at: &Path, wrong: &mut Causes) {
 fn traffic(spec: &Value, at: &Path, wrong: &mut Causes) {
     let external = text(spec, "externalTrafficPolicy");
     let outside = matches!(text(spec, "type"), "NodePort" | "LoadBalancer") || !texts(spec, "externalIPs").is_empty();
-    if !external.is_empty() {
-        if outside {
-            wrong.one_of(&at.field("externalTrafficPolicy"), external, &TRAFFIC_POLICIES);
-        } else {
-            wrong.invalid(&at.field("externalTrafficPolicy"), external, "may only be set for externally-accessible services");
-        }
+    let external_at = at.field("externalTrafficPolicy");
+    match (outside, external.is_empty()) {
+        (true, true) => wrong.required(&external_at, ""),
+        (true, false) => wrong.one_of(&external_at, external, &TRAFFIC_POLICIES),
+        (false, false) => wrong.invalid(&external_at, external, "may only be set for externally-accessible services"),
+        (false, true) => {}
     }
     let internal = text(spec, "internalTrafficPolicy");
     if !internal.is_empty() {
@@ -377,7 +384,8 @@ fn traffic(spec: &Value, at: &Path, wrong: &mut Causes) {
             "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'",
         );
     }
-    source_ranges(spec, &at.field("loadBalancerSourceRanges"), wrong);
+    // upstream writes this path with a capital.
+    source_ranges(spec, &at.field("LoadBalancerSourceRanges"), wrong);
     if has(spec, "trafficDistribution") {
         let distribution = text(spec, "trafficDistribution");
         wrong.one_of(&at.field("trafficDistribution"), distribution, &["PreferClose", "PreferSameZone", "PreferSameNode"]);

@@ -110,6 +110,8 @@ fn forget_node_ports(service: &mut Value) {
 /// The rules of a changed service.
 pub(crate) fn check(old: &Value, new: &Value, wrong: &mut Causes) {
     first_address_stays(old, new, wrong);
+    first_family_stays(old, new, wrong);
+    health_port_stays(old, new, wrong);
     class_stays(old, new, wrong);
     service::check(new, wrong);
 }
@@ -123,6 +125,21 @@ fn first_address_stays(old: &Value, new: &Value, wrong: &mut Causes) {
     if changed {
         let at = Path::root("spec").field("clusterIPs").index(0);
         wrong.invalid(&at, dig(new, &["spec", "clusterIPs"]).clone(), "may not change once set");
+    }
+}
+
+fn first_family_stays(old: &Value, new: &Value, wrong: &mut Causes) {
+    let (was, is) = (texts(get(old, "spec"), "ipFamilies"), texts(get(new, "spec"), "ipFamilies"));
+    if needs_address(old) && needs_address(new) && matches!((was.first(), is.first()), (Some(was), Some(is)) if was != is) {
+        let at = Path::root("spec").field("ipFamilies").index(0);
+        wrong.invalid(&at, dig(new, &["spec", "ipFamilies"]).clone(), "may not change once set");
+    }
+}
+
+fn health_port_stays(old: &Value, new: &Value, wrong: &mut Causes) {
+    let number = |service: &Value| int(get(service, "spec"), "healthCheckNodePort").unwrap_or(0);
+    if needs_health_port(old) && needs_health_port(new) && number(old) != number(new) {
+        wrong.forbidden(&Path::root("spec").field("healthCheckNodePort"), super::cause::IMMUTABLE);
     }
 }
 

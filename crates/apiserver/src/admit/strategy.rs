@@ -121,7 +121,7 @@ impl Strategy {
             Generation::ContentOrLabels => content_differs(old, new) || differs(get(old, "metadata"), get(new, "metadata"), "labels"),
         };
         if changed {
-            set_generation(new, before + 1);
+            set_generation(new, before.saturating_add(1));
         }
     }
 }

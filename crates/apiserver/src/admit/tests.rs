@@ -13,6 +13,7 @@ use super::{Cluster, Context, Refusal, ServiceRange, create, pod_grace_seconds, 
 mod changes;
 mod created;
 mod prepared;
+mod total;
 
 /// The other objects of a test, by group, plural, namespace and name.
 #[derive(Default)]

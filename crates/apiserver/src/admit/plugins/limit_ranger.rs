@@ -87,7 +87,7 @@ fn whole_pod(spec: &Value, field: &str, name: &str) -> Option<i128> {
     let of = |container: &Value| amount::nano(dig(container, &["resources", field, name]));
     let own = list(spec, "containers").iter().map(of);
     let sidecars = list(spec, "initContainers").iter().filter(|container| is_sidecar(container)).map(of);
-    let together = own.chain(sidecars).flatten().reduce(|sum, next| sum + next);
+    let together = own.chain(sidecars).flatten().reduce(i128::saturating_add);
     let alone = list(spec, "initContainers").iter().filter(|container| !is_sidecar(container)).filter_map(of).max();
     together.max(alone)
 }
