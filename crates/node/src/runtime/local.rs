@@ -437,6 +437,8 @@ impl Core {
             end,
         };
         lock(&self.held).insert(id.clone(), held);
+        // The shim may have told of the start before this list knew of it: whoever looked then must look again.
+        self.changes.send_modify(|count| *count += 1);
         let mut tasks = lock(&self.tasks);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(Arc::clone(self).watch_over(id, dir, told));
