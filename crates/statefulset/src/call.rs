@@ -29,7 +29,7 @@ pub enum Action {
         object: Value,
     },
     /// PATCH the object or one of its subresources. UID, and where it matters resourceVersion, stand in the patch: the server
-    /// answers 409 where another object has the name.
+    /// answers 422 where another object has the name, 409 where the version is not the one that was seen.
     Patch {
         /// How the patch is to be read.
         kind: PatchKind,
