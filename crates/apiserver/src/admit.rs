@@ -92,9 +92,16 @@ pub(crate) enum Refusal {
     /// 422: the object breaks rules.
     Invalid(Vec<Cause>),
     /// 403: a plugin says no. The message is what follows `... is forbidden: `.
-    Forbidden { message: String, causes: Vec<ForbiddenCause> },
+    Forbidden {
+        message: String,
+        causes: Vec<ForbiddenCause>,
+    },
     /// 404: another object that this one needs is not there.
-    NotFound { group: String, plural: String, name: String },
+    NotFound {
+        group: String,
+        plural: String,
+        name: String,
+    },
 }
 
 /// A cause that is not about a field's value: `NamespaceTerminating`.
@@ -110,7 +117,10 @@ pub(crate) struct ForbiddenCause {
 
 impl Refusal {
     fn forbidden(message: impl Into<String>) -> Refusal {
-        Refusal::Forbidden { message: message.into(), causes: Vec::new() }
+        Refusal::Forbidden {
+            message: message.into(),
+            causes: Vec::new(),
+        }
     }
 }
 
@@ -118,7 +128,11 @@ impl Refusal {
 ///
 /// # Errors
 /// The rules that it breaks, or a plugin's own refusal.
-pub(crate) fn create(kind: &Kind, object: &mut Value, context: &Context<'_>) -> Result<Vec<String>, Refusal> {
+pub(crate) fn create(
+    kind: &Kind,
+    object: &mut Value,
+    context: &Context<'_>,
+) -> Result<Vec<String>, Refusal> {
     plugins::change_created(kind, object, context)?;
     let strategy = strategy::of(kind);
     strategy.begin(kind, object);
@@ -135,7 +149,13 @@ pub(crate) fn create(kind: &Kind, object: &mut Value, context: &Context<'_>) -> 
 ///
 /// # Errors
 /// The rules that the change breaks, or a plugin's own refusal.
-pub(crate) fn update(kind: &Kind, subresource: &str, old: &Value, new: &mut Value, context: &Context<'_>) -> Result<Vec<String>, Refusal> {
+pub(crate) fn update(
+    kind: &Kind,
+    subresource: &str,
+    old: &Value,
+    new: &mut Value,
+    context: &Context<'_>,
+) -> Result<Vec<String>, Refusal> {
     let strategy = strategy::of(kind);
     strategy::keep_system_metadata(old, new);
     let mut wrong = Causes::default();
@@ -182,7 +202,11 @@ fn check_update(kind: &Kind, strategy: &Strategy, old: &Value, new: &Value, wron
 }
 
 fn refuse(wrong: Causes) -> Result<(), Refusal> {
-    if wrong.is_empty() { Ok(()) } else { Err(Refusal::Invalid(wrong.into_vec())) }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(Refusal::Invalid(wrong.into_vec()))
+    }
 }
 
 /// Checks a deletion.
@@ -217,7 +241,9 @@ pub(crate) fn allows_unconditional_update(kind: &Kind) -> bool {
 /// The warning that goes with every answer about a kind that upstream has deprecated.
 pub(crate) fn deprecation(kind: &Kind) -> Option<&'static str> {
     match (kind.group, kind.kind) {
-        ("", "Endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+        ("", "Endpoints") => {
+            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+        }
         ("", "ComponentStatus") => Some("v1 ComponentStatus is deprecated in v1.19+"),
         _ => None,
     }

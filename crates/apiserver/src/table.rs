@@ -57,9 +57,19 @@ pub(crate) fn cells(kind: &'static Kind, object: &Value, now: Timestamp) -> Vec<
         ("", "ResourceQuota") => cluster::quota(object, now),
         ("coordination.k8s.io", "Lease") => cluster::lease(object, now),
         ("scheduling.k8s.io", "PriorityClass") => cluster::priority_class(object, now),
-        ("node.k8s.io", "RuntimeClass") => vec![name(object), get(object, "handler").clone(), age(object, now)],
-        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => cluster::binding(object, now),
-        _ => by_columns(stead_schema::columns(kind.group, kind.version, kind.plural), object, now),
+        ("node.k8s.io", "RuntimeClass") => vec![
+            name(object),
+            get(object, "handler").clone(),
+            age(object, now),
+        ],
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
+            cluster::binding(object, now)
+        }
+        _ => by_columns(
+            stead_schema::columns(kind.group, kind.version, kind.plural),
+            object,
+            now,
+        ),
     }
 }
 
@@ -89,7 +99,12 @@ fn or_none(text: &str) -> Value {
 
 /// The first few items; the rest is only counted.
 fn few(items: &[String]) -> String {
-    let shown = items.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(",");
+    let shown = items
+        .iter()
+        .take(SHOWN)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(",");
     match items.len().checked_sub(SHOWN) {
         Some(more) if more > 0 => format!("{shown} + {more} more..."),
         Some(_) | None => shown,

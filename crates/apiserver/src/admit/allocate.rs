@@ -20,7 +20,10 @@ pub(crate) struct ServiceRange {
 impl Default for ServiceRange {
     /// `10.96.0.0/12`, kubeadm's own.
     fn default() -> Self {
-        ServiceRange { network: u32::from(Ipv4Addr::new(10, 96, 0, 0)), bits: 12 }
+        ServiceRange {
+            network: u32::from(Ipv4Addr::new(10, 96, 0, 0)),
+            bits: 12,
+        }
     }
 }
 
@@ -30,7 +33,10 @@ impl ServiceRange {
         let (address, bits) = text.split_once('/')?;
         let bits: u32 = bits.parse().ok().filter(|bits| (1..=30).contains(bits))?;
         let address = u32::from(address.parse::<Ipv4Addr>().ok()?);
-        Some(ServiceRange { network: address & (u32::MAX << (32 - bits)), bits })
+        Some(ServiceRange {
+            network: address & (u32::MAX << (32 - bits)),
+            bits,
+        })
     }
 
     /// How many addresses there are to give.
@@ -54,11 +60,23 @@ const NODE_PORTS: u32 = 2_768;
 
 /// The addresses that other services have.
 pub(crate) fn taken_addresses(cluster: &dyn Cluster, own_uid: &str) -> BTreeSet<Ipv4Addr> {
-    others(cluster, own_uid).iter().flat_map(|service| texts(get(service, "spec"), "clusterIPs").into_iter().filter_map(|ip| ip.parse().ok()).collect::<Vec<_>>()).collect()
+    others(cluster, own_uid)
+        .iter()
+        .flat_map(|service| {
+            texts(get(service, "spec"), "clusterIPs")
+                .into_iter()
+                .filter_map(|ip| ip.parse().ok())
+                .collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 /// A free address; the same for the same uid and the same neighbours.
-pub(crate) fn free_address(range: ServiceRange, taken: &BTreeSet<Ipv4Addr>, uid: &str) -> Result<Ipv4Addr, Refusal> {
+pub(crate) fn free_address(
+    range: ServiceRange,
+    taken: &BTreeSet<Ipv4Addr>,
+    uid: &str,
+) -> Result<Ipv4Addr, Refusal> {
     let start = hash(uid);
     (0..range.size())
         .map(|step| range.nth(start.wrapping_add(step)))
@@ -76,12 +94,19 @@ pub(crate) fn taken_ports(cluster: &dyn Cluster, own_uid: &str) -> BTreeSet<(Str
 pub(crate) fn ports_of(service: &Value) -> Vec<(String, i64)> {
     let spec = get(service, "spec");
     let number = |holder: &Value, field: &str| int(holder, field).filter(|number| *number != 0);
-    let own = list(spec, "ports").iter().filter_map(|port| Some((text(port, "protocol").to_owned(), number(port, "nodePort")?)));
-    own.chain(number(spec, "healthCheckNodePort").map(|number| ("TCP".to_owned(), number))).collect()
+    let own = list(spec, "ports")
+        .iter()
+        .filter_map(|port| Some((text(port, "protocol").to_owned(), number(port, "nodePort")?)));
+    own.chain(number(spec, "healthCheckNodePort").map(|number| ("TCP".to_owned(), number)))
+        .collect()
 }
 
 /// A free node port.
-pub(crate) fn free_port(taken: &BTreeSet<(String, i64)>, protocol: &str, uid: &str) -> Result<i64, Refusal> {
+pub(crate) fn free_port(
+    taken: &BTreeSet<(String, i64)>,
+    protocol: &str,
+    uid: &str,
+) -> Result<i64, Refusal> {
     let start = hash(uid);
     (0..NODE_PORTS)
         .map(|step| i64::from(FIRST_NODE_PORT + start.wrapping_add(step) % NODE_PORTS))
@@ -102,5 +127,7 @@ fn others(cluster: &dyn Cluster, own_uid: &str) -> Vec<Value> {
 
 /// FNV-1a: spreads uids, nothing more.
 fn hash(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    text.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
 }

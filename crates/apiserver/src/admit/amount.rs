@@ -14,7 +14,9 @@ pub(crate) fn nano(value: &Value) -> Option<i128> {
 }
 
 fn parse(text: &str) -> Option<i128> {
-    let end = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-')))
+        .unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let (factor, divisor) = scale(suffix)?;
     let (negative, digits) = match number.strip_prefix('-') {
@@ -67,7 +69,11 @@ fn scale(suffix: &str) -> Option<(i128, i128)> {
 fn exponent(suffix: &str) -> Option<(i128, i128)> {
     let power: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
     let ten = 10_i128.checked_pow(power.unsigned_abs())?;
-    if power < 0 { Some((NANO, ten)) } else { Some((NANO.checked_mul(ten)?, 1)) }
+    if power < 0 {
+        Some((NANO, ten))
+    } else {
+        Some((NANO.checked_mul(ten)?, 1))
+    }
 }
 
 /// Whether the quantity is a whole number.

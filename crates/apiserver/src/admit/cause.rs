@@ -19,7 +19,11 @@ impl Path {
 
     /// The path of a field below this one.
     pub(crate) fn field(&self, name: &str) -> Path {
-        if self.0.is_empty() { Path::root(name) } else { Path(format!("{}.{name}", self.0)) }
+        if self.0.is_empty() {
+            Path::root(name)
+        } else {
+            Path(format!("{}.{name}", self.0))
+        }
     }
 
     /// The path of an item of this list.
@@ -89,8 +93,16 @@ pub(crate) struct Cause {
 
 impl Cause {
     /// A cause of this reason.
-    pub(crate) fn new(reason: Reason, field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { reason, field: field.into(), message: message.into() }
+    pub(crate) fn new(
+        reason: Reason,
+        field: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            reason,
+            field: field.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -118,43 +130,86 @@ impl Causes {
     }
 
     fn push(&mut self, reason: Reason, at: &Path, message: String) {
-        self.0.push(Cause { reason, field: at.to_string(), message });
+        self.0.push(Cause {
+            reason,
+            field: at.to_string(),
+            message,
+        });
     }
 
     pub(crate) fn required(&mut self, at: &Path, detail: &str) {
-        self.push(Reason::Required, at, with_detail("Required value".to_owned(), detail));
+        self.push(
+            Reason::Required,
+            at,
+            with_detail("Required value".to_owned(), detail),
+        );
     }
 
     pub(crate) fn invalid(&mut self, at: &Path, value: impl Into<Value>, detail: &str) {
-        self.push(Reason::Invalid, at, with_detail(format!("Invalid value: {}", shown(&value.into())), detail));
+        self.push(
+            Reason::Invalid,
+            at,
+            with_detail(format!("Invalid value: {}", shown(&value.into())), detail),
+        );
     }
 
     pub(crate) fn forbidden(&mut self, at: &Path, detail: &str) {
-        self.push(Reason::Forbidden, at, with_detail("Forbidden".to_owned(), detail));
+        self.push(
+            Reason::Forbidden,
+            at,
+            with_detail("Forbidden".to_owned(), detail),
+        );
     }
 
     pub(crate) fn not_supported(&mut self, at: &Path, value: &str, supported: &[&str]) {
         let mut known: Vec<&str> = supported.to_vec();
         known.sort_unstable();
         let known: Vec<String> = known.iter().map(|word| format!("\"{word}\"")).collect();
-        let detail = if known.is_empty() { String::new() } else { format!("supported values: {}", known.join(", ")) };
-        self.push(Reason::NotSupported, at, with_detail(format!("Unsupported value: {}", shown(&value.into())), &detail));
+        let detail = if known.is_empty() {
+            String::new()
+        } else {
+            format!("supported values: {}", known.join(", "))
+        };
+        self.push(
+            Reason::NotSupported,
+            at,
+            with_detail(
+                format!("Unsupported value: {}", shown(&value.into())),
+                &detail,
+            ),
+        );
     }
 
     pub(crate) fn duplicate(&mut self, at: &Path, value: impl Into<Value>) {
-        self.push(Reason::Duplicate, at, format!("Duplicate value: {}", shown(&value.into())));
+        self.push(
+            Reason::Duplicate,
+            at,
+            format!("Duplicate value: {}", shown(&value.into())),
+        );
     }
 
     pub(crate) fn not_found(&mut self, at: &Path, value: impl Into<Value>) {
-        self.push(Reason::NotFound, at, format!("Not found: {}", shown(&value.into())));
+        self.push(
+            Reason::NotFound,
+            at,
+            format!("Not found: {}", shown(&value.into())),
+        );
     }
 
     pub(crate) fn too_long(&mut self, at: &Path, most_bytes: usize) {
-        self.push(Reason::TooLong, at, format!("Too long: may not be more than {most_bytes} bytes"));
+        self.push(
+            Reason::TooLong,
+            at,
+            format!("Too long: may not be more than {most_bytes} bytes"),
+        );
     }
 
     pub(crate) fn too_many(&mut self, at: &Path, actual: usize, most: usize) {
-        self.push(Reason::TooMany, at, format!("Too many: {actual}: must have at most {most} items"));
+        self.push(
+            Reason::TooMany,
+            at,
+            format!("Too many: {actual}: must have at most {most} items"),
+        );
     }
 
     /// Refuses the value once for each complaint of a syntax rule.
@@ -188,7 +243,11 @@ pub(crate) const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 pub(crate) const IMMUTABLE: &str = "field is immutable";
 
 fn with_detail(head: String, detail: &str) -> String {
-    if detail.is_empty() { head } else { format!("{head}: {detail}") }
+    if detail.is_empty() {
+        head
+    } else {
+        format!("{head}: {detail}")
+    }
 }
 
 fn shown(value: &Value) -> String {

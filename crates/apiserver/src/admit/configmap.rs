@@ -7,8 +7,12 @@ use super::read::{entries, get, has, semantically_equal, yes};
 use super::strategy::{Again, Strategy};
 use super::syntax;
 
-pub(crate) const RULES: Strategy =
-    Strategy { check, check_update, metadata_again: Again::Everything, ..Strategy::PLAIN };
+pub(crate) const RULES: Strategy = Strategy {
+    check,
+    check_update,
+    metadata_again: Again::Everything,
+    ..Strategy::PLAIN
+};
 
 const MOST_BYTES: usize = 1024 * 1024;
 pub(crate) const FROZEN: &str = "field is immutable when `immutable` is set";
@@ -24,7 +28,11 @@ fn check(map: &Value, wrong: &mut Causes) {
         bytes += value.as_str().map_or(0, str::len);
     }
     for (key, value) in entries(map, "binaryData") {
-        wrong.complaints(&Path::root("binaryData").key(key), key, &syntax::config_key(key));
+        wrong.complaints(
+            &Path::root("binaryData").key(key),
+            key,
+            &syntax::config_key(key),
+        );
         bytes += decoded_bytes(value.as_str().unwrap_or(""));
     }
     if bytes > MOST_BYTES {

@@ -30,7 +30,12 @@ fn check(endpoints: &Value, wrong: &mut Causes) {
         }
         let ports = list(subset, "ports");
         for (index, port) in ports.iter().enumerate() {
-            check_port(port, ports.len() > 1, &at.field("ports").index(index), wrong);
+            check_port(
+                port,
+                ports.len() > 1,
+                &at.field("ports").index(index),
+                wrong,
+            );
         }
     }
 }
@@ -48,7 +53,11 @@ fn check_address(address: &Value, at: &Path, wrong: &mut Causes) {
     }
     let node = text(address, "nodeName");
     if !node.is_empty() {
-        wrong.complaints(&at.field("nodeName"), node, &syntax::dns1123_subdomain(node));
+        wrong.complaints(
+            &at.field("nodeName"),
+            node,
+            &syntax::dns1123_subdomain(node),
+        );
     }
 }
 
@@ -65,6 +74,10 @@ fn check_port(port: &Value, needs_name: bool, at: &Path, wrong: &mut Causes) {
     }
     let application = text(port, "appProtocol");
     if !application.is_empty() {
-        wrong.complaints(&at.field("appProtocol"), application, &syntax::qualified_name(application));
+        wrong.complaints(
+            &at.field("appProtocol"),
+            application,
+            &syntax::qualified_name(application),
+        );
     }
 }

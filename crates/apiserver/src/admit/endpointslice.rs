@@ -58,7 +58,11 @@ fn check_endpoint(endpoint: &Value, kind: &str, at: &Path, wrong: &mut Causes) {
     }
     if has(endpoint, "nodeName") {
         let node = text(endpoint, "nodeName");
-        wrong.complaints(&at.field("nodeName"), node, &syntax::dns1123_subdomain(node));
+        wrong.complaints(
+            &at.field("nodeName"),
+            node,
+            &syntax::dns1123_subdomain(node),
+        );
     }
     if has(endpoint, "hostname") {
         let name = text(endpoint, "hostname");
@@ -66,11 +70,22 @@ fn check_endpoint(endpoint: &Value, kind: &str, at: &Path, wrong: &mut Causes) {
     }
     let zones = list(get(endpoint, "hints"), "forZones");
     if zones.len() > MOST_ZONES {
-        wrong.too_many(&at.field("hints").field("forZones"), zones.len(), MOST_ZONES);
+        wrong.too_many(
+            &at.field("hints").field("forZones"),
+            zones.len(),
+            MOST_ZONES,
+        );
     }
     for (index, zone) in zones.iter().enumerate() {
         let name = text(zone, "name");
-        wrong.complaints(&at.field("hints").field("forZones").index(index).field("name"), name, &syntax::label_value(name));
+        wrong.complaints(
+            &at.field("hints")
+                .field("forZones")
+                .index(index)
+                .field("name"),
+            name,
+            &syntax::label_value(name),
+        );
     }
 }
 
@@ -103,14 +118,22 @@ pub(crate) fn special_address(address: &str, at: &Path, wrong: &mut Causes) {
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     };
     if link_local {
-        wrong.invalid(at, address, "may not be in the link-local range (169.254.0.0/16, fe80::/10)");
+        wrong.invalid(
+            at,
+            address,
+            "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
+        );
     }
     let link_multicast = match ip {
         IpAddr::V4(v4) => v4.octets()[..3] == [224, 0, 0],
         IpAddr::V6(v6) => v6.segments()[0] == 0xff02,
     };
     if link_multicast {
-        wrong.invalid(at, address, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)");
+        wrong.invalid(
+            at,
+            address,
+            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
+        );
     }
 }
 
@@ -139,12 +162,20 @@ fn ports(slice: &Value, at: &Path, wrong: &mut Causes) {
         }
         let application = text(port, "appProtocol");
         if !application.is_empty() {
-            wrong.complaints(&at.field("appProtocol"), application, &syntax::qualified_name(application));
+            wrong.complaints(
+                &at.field("appProtocol"),
+                application,
+                &syntax::qualified_name(application),
+            );
         }
     }
 }
 
 fn check_update(old: &Value, new: &Value, wrong: &mut Causes) {
     check(new, wrong);
-    wrong.immutable(&Path::root("addressType"), get(old, "addressType"), get(new, "addressType"));
+    wrong.immutable(
+        &Path::root("addressType"),
+        get(old, "addressType"),
+        get(new, "addressType"),
+    );
 }

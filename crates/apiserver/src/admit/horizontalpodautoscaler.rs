@@ -26,14 +26,22 @@ fn check(scaler: &Value, wrong: &mut Causes) {
     let (spec, at) = (get(scaler, "spec"), Path::root("spec"));
     let least = int(spec, "minReplicas");
     if let Some(least) = least.filter(|least| *least < 1) {
-        wrong.invalid(&at.field("minReplicas"), least, "must be greater than or equal to 1");
+        wrong.invalid(
+            &at.field("minReplicas"),
+            least,
+            "must be greater than or equal to 1",
+        );
     }
     let most = int(spec, "maxReplicas").unwrap_or(0);
     if most < 1 {
         wrong.invalid(&at.field("maxReplicas"), most, "must be greater than 0");
     }
     if least.is_some_and(|least| most < least) {
-        wrong.invalid(&at.field("maxReplicas"), most, "must be greater than or equal to `minReplicas`");
+        wrong.invalid(
+            &at.field("maxReplicas"),
+            most,
+            "must be greater than or equal to `minReplicas`",
+        );
     }
     let (target, at) = (get(spec, "scaleTargetRef"), at.field("scaleTargetRef"));
     for field in ["kind", "name"] {

@@ -19,7 +19,11 @@ pub(crate) const RULES: Strategy = Strategy {
 pub(crate) const CLASS: Strategy = Strategy {
     check: check_class,
     check_update: |old, new, wrong| {
-        wrong.immutable(&Path::root("spec").field("controller"), dig(old, &["spec", "controller"]), dig(new, &["spec", "controller"]));
+        wrong.immutable(
+            &Path::root("spec").field("controller"),
+            dig(old, &["spec", "controller"]),
+            dig(new, &["spec", "controller"]),
+        );
     },
     generation: Generation::Spec,
     metadata_again: Again::Changes,
@@ -32,7 +36,11 @@ fn check_class(class: &Value, wrong: &mut Causes) {
     if controller.is_empty() {
         wrong.required(&at, "");
     } else if !controller.contains('/') {
-        wrong.invalid(&at, controller, "must be a domain-prefixed path (such as \"acme.io/foo\")");
+        wrong.invalid(
+            &at,
+            controller,
+            "must be a domain-prefixed path (such as \"acme.io/foo\")",
+        );
     }
 }
 
@@ -40,27 +48,47 @@ fn check(ingress: &Value, wrong: &mut Causes) {
     let (spec, at) = (get(ingress, "spec"), Path::root("spec"));
     let rules = list(spec, "rules");
     if rules.is_empty() && !has(spec, "defaultBackend") {
-        wrong.invalid(&at, get(spec, "rules").clone(), "either `defaultBackend` or `rules` must be specified");
+        wrong.invalid(
+            &at,
+            get(spec, "rules").clone(),
+            "either `defaultBackend` or `rules` must be specified",
+        );
     }
     if has(spec, "defaultBackend") {
-        backend(get(spec, "defaultBackend"), &at.field("defaultBackend"), wrong);
+        backend(
+            get(spec, "defaultBackend"),
+            &at.field("defaultBackend"),
+            wrong,
+        );
     }
     for (index, rule) in rules.iter().enumerate() {
         check_rule(rule, &at.field("rules").index(index), wrong);
     }
     for (index, tls) in list(spec, "tls").iter().enumerate() {
         for (number, name) in texts(tls, "hosts").iter().enumerate() {
-            host(name, &at.field("tls").index(index).field("hosts").index(number), wrong);
+            host(
+                name,
+                &at.field("tls").index(index).field("hosts").index(number),
+                wrong,
+            );
         }
     }
     if has(spec, "ingressClassName") {
         let class = text(spec, "ingressClassName");
-        wrong.complaints(&at.field("ingressClassName"), class, &syntax::dns1123_subdomain(class));
+        wrong.complaints(
+            &at.field("ingressClassName"),
+            class,
+            &syntax::dns1123_subdomain(class),
+        );
     }
 }
 
 fn host(name: &str, at: &Path, wrong: &mut Causes) {
-    let complaints = if name.contains('*') { syntax::wildcard_dns1123_subdomain(name) } else { syntax::dns1123_subdomain(name) };
+    let complaints = if name.contains('*') {
+        syntax::wildcard_dns1123_subdomain(name)
+    } else {
+        syntax::dns1123_subdomain(name)
+    };
     wrong.complaints(at, name, &complaints);
 }
 
@@ -68,7 +96,11 @@ fn check_rule(rule: &Value, at: &Path, wrong: &mut Causes) {
     let name = text(rule, "host");
     if !name.is_empty() {
         if syntax::ip(name).is_empty() {
-            wrong.invalid(&at.field("host"), name, "must be a DNS name, not an IP address");
+            wrong.invalid(
+                &at.field("host"),
+                name,
+                "must be a DNS name, not an IP address",
+            );
         } else {
             host(name, &at.field("host"), wrong);
         }
@@ -76,7 +108,10 @@ fn check_rule(rule: &Value, at: &Path, wrong: &mut Causes) {
     if !has(rule, "http") {
         return;
     }
-    let (paths, at) = (list(get(rule, "http"), "paths"), at.field("http").field("paths"));
+    let (paths, at) = (
+        list(get(rule, "http"), "paths"),
+        at.field("http").field("paths"),
+    );
     if paths.is_empty() {
         wrong.required(&at, "");
     }
@@ -98,7 +133,11 @@ fn check_path(path: &Value, at: &Path, wrong: &mut Causes) {
                 wrong.invalid(&at.field("path"), own, "must be an absolute path");
             }
         }
-        other => wrong.not_supported(&at.field("pathType"), other, &["Exact", "Prefix", "ImplementationSpecific"]),
+        other => wrong.not_supported(
+            &at.field("pathType"),
+            other,
+            &["Exact", "Prefix", "ImplementationSpecific"],
+        ),
     }
     backend(get(path, "backend"), &at.field("backend"), wrong);
 }
@@ -143,7 +182,11 @@ fn service_backend(service: &Value, at: &Path, wrong: &mut Causes) {
     let port = get(service, "port");
     let (name, number) = (text(port, "name"), int(port, "number").unwrap_or(0));
     match (name.is_empty(), number) {
-        (false, 0) => wrong.complaints(&at.field("port").field("name"), name, &syntax::port_name(name)),
+        (false, 0) => wrong.complaints(
+            &at.field("port").field("name"),
+            name,
+            &syntax::port_name(name),
+        ),
         (false, _) => wrong.invalid(at, "", "cannot set both port name & port number"),
         (true, 0) => wrong.required(at, "port name or number is required"),
         (true, number) => port_number(number, &at.field("port").field("number"), wrong),

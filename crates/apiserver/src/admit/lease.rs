@@ -18,14 +18,25 @@ pub(crate) const RULES: Strategy = Strategy {
 fn check(lease: &Value, wrong: &mut Causes) {
     let (spec, at) = (get(lease, "spec"), Path::root("spec"));
     if let Some(seconds) = int(spec, "leaseDurationSeconds").filter(|seconds| *seconds <= 0) {
-        wrong.invalid(&at.field("leaseDurationSeconds"), seconds, "must be greater than 0");
+        wrong.invalid(
+            &at.field("leaseDurationSeconds"),
+            seconds,
+            "must be greater than 0",
+        );
     }
     workload::non_negative(spec, &["leaseTransitions"], &at, wrong);
     let strategy = text(spec, "strategy");
     if !strategy.is_empty() {
-        wrong.complaints(&at.field("strategy"), strategy, &syntax::qualified_name(strategy));
+        wrong.complaints(
+            &at.field("strategy"),
+            strategy,
+            &syntax::qualified_name(strategy),
+        );
     }
     if !text(spec, "preferredHolder").is_empty() && strategy.is_empty() {
-        wrong.forbidden(&at.field("preferredHolder"), "may only be specified if `strategy` is defined");
+        wrong.forbidden(
+            &at.field("preferredHolder"),
+            "may only be specified if `strategy` is defined",
+        );
     }
 }

@@ -38,7 +38,11 @@ fn check(range: &Value, wrong: &mut Causes) {
         let own = text(limit, "type");
         wrong.complaints(&at.field("type"), own, &syntax::qualified_name(own));
         if !own.contains('/') && !TYPES.contains(&own) {
-            wrong.invalid(&at.field("type"), own, "must be a standard limit type or fully qualified");
+            wrong.invalid(
+                &at.field("type"),
+                own,
+                "must be a standard limit type or fully qualified",
+            );
         }
         if !types.insert(own) {
             wrong.duplicate(&at.field("type"), own);
@@ -49,7 +53,13 @@ fn check(range: &Value, wrong: &mut Causes) {
 
 fn check_limit(limit: &Value, own: &str, at: &Path, wrong: &mut Causes) {
     let mut names = BTreeSet::new();
-    for field in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+    for field in [
+        "max",
+        "min",
+        "default",
+        "defaultRequest",
+        "maxLimitRequestRatio",
+    ] {
         for (name, amount) in entries(limit, field) {
             resource_name(name, &at.field(field).key(name), wrong);
             quantity(name, amount, &at.field(field).key(name), wrong);
@@ -59,12 +69,21 @@ fn check_limit(limit: &Value, own: &str, at: &Path, wrong: &mut Causes) {
     if own == "Pod" {
         for field in ["default", "defaultRequest"] {
             if has(limit, field) {
-                wrong.forbidden(&at.field(field), "may not be specified when `type` is 'Pod'");
+                wrong.forbidden(
+                    &at.field(field),
+                    "may not be specified when `type` is 'Pod'",
+                );
             }
         }
     }
-    if own == "PersistentVolumeClaim" && !has(get(limit, "min"), "storage") && !has(get(limit, "max"), "storage") {
-        wrong.required(at, "either minimum or maximum storage value is required, but neither was provided");
+    if own == "PersistentVolumeClaim"
+        && !has(get(limit, "min"), "storage")
+        && !has(get(limit, "max"), "storage")
+    {
+        wrong.required(
+            at,
+            "either minimum or maximum storage value is required, but neither was provided",
+        );
     }
     for name in names {
         in_order(limit, name, at, wrong);
@@ -77,13 +96,22 @@ fn in_order(limit: &Value, name: &str, at: &Path, wrong: &mut Causes) {
         if let (Some(below), Some(above)) = (amount::nano(least), amount::nano(most))
             && below > above
         {
-            let (shown_low, shown_high) = (least.as_str().unwrap_or(""), most.as_str().unwrap_or(""));
-            wrong.invalid(&at.field(low).key(name), least.clone(), &format!("{low} value {shown_low} is greater than {high} value {shown_high}"));
+            let (shown_low, shown_high) =
+                (least.as_str().unwrap_or(""), most.as_str().unwrap_or(""));
+            wrong.invalid(
+                &at.field(low).key(name),
+                least.clone(),
+                &format!("{low} value {shown_low} is greater than {high} value {shown_high}"),
+            );
         }
     }
     let ratio = amount::nano(get(get(limit, "maxLimitRequestRatio"), name));
     if let Some(ratio) = ratio.filter(|ratio| *ratio < 1_000_000_000) {
         let shown = get(get(limit, "maxLimitRequestRatio"), name).clone();
-        wrong.invalid(&at.field("maxLimitRequestRatio").key(name), shown, &format!("ratio {ratio} is less than 1"));
+        wrong.invalid(
+            &at.field("maxLimitRequestRatio").key(name),
+            shown,
+            &format!("ratio {ratio} is less than 1"),
+        );
     }
 }

@@ -21,7 +21,11 @@ pub(crate) fn check(object: &Value, namespaced: bool, name_rule: NameRule, wrong
     names(meta, name_rule, &at, wrong);
     namespace(meta, namespaced, &at, wrong);
     if int(meta, "generation").is_some_and(|generation| generation < 0) {
-        wrong.invalid(&at.field("generation"), get(meta, "generation").clone(), NOT_NEGATIVE);
+        wrong.invalid(
+            &at.field("generation"),
+            get(meta, "generation").clone(),
+            NOT_NEGATIVE,
+        );
     }
     common(meta, &at, wrong);
     let prefixed = at.field("finalizers");
@@ -32,7 +36,11 @@ pub(crate) fn check(object: &Value, namespaced: bool, name_rule: NameRule, wrong
 fn names(meta: &Value, rule: NameRule, at: &Path, wrong: &mut Causes) {
     let prefix = text(meta, "generateName");
     if !prefix.is_empty() {
-        wrong.complaints(&at.field("generateName"), prefix, &syntax::as_prefix(prefix, rule));
+        wrong.complaints(
+            &at.field("generateName"),
+            prefix,
+            &syntax::as_prefix(prefix, rule),
+        );
     }
     let name = text(meta, "name");
     if name.is_empty() {
@@ -46,7 +54,11 @@ fn namespace(meta: &Value, namespaced: bool, at: &Path, wrong: &mut Causes) {
     let namespace = text(meta, "namespace");
     match (namespaced, namespace.is_empty()) {
         (true, true) => wrong.required(&at.field("namespace"), ""),
-        (true, false) => wrong.complaints(&at.field("namespace"), namespace, &syntax::dns1123_label(namespace)),
+        (true, false) => wrong.complaints(
+            &at.field("namespace"),
+            namespace,
+            &syntax::dns1123_label(namespace),
+        ),
         (false, false) => wrong.forbidden(&at.field("namespace"), "not allowed on this type"),
         (false, true) => {}
     }
@@ -55,7 +67,11 @@ fn namespace(meta: &Value, namespaced: bool, at: &Path, wrong: &mut Causes) {
 fn common(meta: &Value, at: &Path, wrong: &mut Causes) {
     labels(get(meta, "labels"), &at.field("labels"), wrong);
     annotations(get(meta, "annotations"), &at.field("annotations"), wrong);
-    owners(list(meta, "ownerReferences"), &at.field("ownerReferences"), wrong);
+    owners(
+        list(meta, "ownerReferences"),
+        &at.field("ownerReferences"),
+        wrong,
+    );
 }
 
 /// What may change of the metadata of an object, and what the changed metadata must look like.
@@ -67,7 +83,14 @@ pub(crate) fn check_update(old: &Value, new: &Value, wrong: &mut Causes) {
     if !get(was, "deletionTimestamp").is_null() {
         no_new_finalizers(was, is, &at.field("finalizers"), wrong);
     }
-    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
         wrong.immutable(&at.field(field), get(was, field), get(is, field));
     }
     common(is, &at, wrong);
@@ -76,13 +99,24 @@ pub(crate) fn check_update(old: &Value, new: &Value, wrong: &mut Causes) {
 /// [`check_update`] as the kinds themselves ask it: finalizers without a domain are looked at too.
 pub(crate) fn check_update_of_kind(old: &Value, new: &Value, wrong: &mut Causes) {
     check_update(old, new, wrong);
-    kube_finalizers(get(new, "metadata"), &Path::root("metadata").field("finalizers"), wrong);
+    kube_finalizers(
+        get(new, "metadata"),
+        &Path::root("metadata").field("finalizers"),
+        wrong,
+    );
 }
 
 fn no_new_finalizers(was: &Value, is: &Value, at: &Path, wrong: &mut Causes) {
-    let added: Vec<&Value> = list(is, "finalizers").iter().filter(|name| !list(was, "finalizers").contains(name)).collect();
+    let added: Vec<&Value> = list(is, "finalizers")
+        .iter()
+        .filter(|name| !list(was, "finalizers").contains(name))
+        .collect();
     if !added.is_empty() {
-        let words = added.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let words = added
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ");
         wrong.forbidden(at, &format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{words}}}"));
     }
 }
@@ -127,7 +161,11 @@ fn owners(owners: &[Value], at: &Path, wrong: &mut Causes) {
 fn owner_reference(owner: &Value, at: &Path, wrong: &mut Causes) {
     let api_version = text(owner, "apiVersion");
     if api_version.is_empty() {
-        wrong.invalid(&at.field("apiVersion"), api_version, "version must not be empty");
+        wrong.invalid(
+            &at.field("apiVersion"),
+            api_version,
+            "version must not be empty",
+        );
     }
     for field in ["kind", "name", "uid"] {
         if text(owner, field).is_empty() {
@@ -135,17 +173,28 @@ fn owner_reference(owner: &Value, at: &Path, wrong: &mut Causes) {
         }
     }
     if api_version == "v1" && text(owner, "kind") == "Event" {
-        wrong.invalid(at, owner.clone(), "/v1, Kind=Event is disallowed from being an owner");
+        wrong.invalid(
+            at,
+            owner.clone(),
+            "/v1, Kind=Event is disallowed from being an owner",
+        );
     }
 }
 
 fn finalizer_names(meta: &Value, at: &Path, wrong: &mut Causes) {
-    let names: Vec<&str> = list(meta, "finalizers").iter().map(|name| name.as_str().unwrap_or("")).collect();
+    let names: Vec<&str> = list(meta, "finalizers")
+        .iter()
+        .map(|name| name.as_str().unwrap_or(""))
+        .collect();
     for name in &names {
         wrong.complaints(at, name, &syntax::qualified_name(name));
     }
     if names.contains(&"orphan") && names.contains(&"foregroundDeletion") {
-        wrong.invalid(at, Value::Array(list(meta, "finalizers").to_vec()), "finalizer orphan and foregroundDeletion cannot be both set");
+        wrong.invalid(
+            at,
+            Value::Array(list(meta, "finalizers").to_vec()),
+            "finalizer orphan and foregroundDeletion cannot be both set",
+        );
     }
 }
 
@@ -158,7 +207,11 @@ fn kube_finalizers(meta: &Value, at: &Path, wrong: &mut Causes) {
 /// A finalizer is one of Kubernetes' own or names its domain.
 pub(crate) fn finalizer_has_domain(name: &str, at: &Path, wrong: &mut Causes) {
     if !name.contains('/') && !STANDARD_FINALIZERS.contains(&name) {
-        wrong.invalid(at, name, "name is neither a standard finalizer name nor is it fully qualified");
+        wrong.invalid(
+            at,
+            name,
+            "name is neither a standard finalizer name nor is it fully qualified",
+        );
     }
 }
 
@@ -169,5 +222,8 @@ pub(crate) fn labels_of(object: &Value) -> &Value {
 
 /// The value of an annotation of an object, "" when it has none.
 pub(crate) fn annotation<'a>(object: &'a Value, name: &str) -> &'a str {
-    entries(get(object, "metadata"), "annotations").find(|(key, _)| *key == name).and_then(|(_, value)| value.as_str()).unwrap_or("")
+    entries(get(object, "metadata"), "annotations")
+        .find(|(key, _)| *key == name)
+        .and_then(|(_, value)| value.as_str())
+        .unwrap_or("")
 }

@@ -21,7 +21,9 @@ const OWN_FINALIZER: &str = "kubernetes";
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 fn prepare(namespace: &mut Value, _: &Context<'_>) -> Result<(), Refusal> {
-    let spec = object_mut(namespace).entry("spec").or_insert_with(|| json!({}));
+    let spec = object_mut(namespace)
+        .entry("spec")
+        .or_insert_with(|| json!({}));
     let finalizers = list_mut(spec, "finalizers");
     if !finalizers.iter().any(|name| name == OWN_FINALIZER) {
         finalizers.push(OWN_FINALIZER.into());
@@ -51,8 +53,16 @@ fn check_status(_: &Value, new: &Value, wrong: &mut Causes) {
     let at = Path::root("status").field("Phase");
     let leaving = has(get(new, "metadata"), "deletionTimestamp");
     match (leaving, text(get(new, "status"), "phase")) {
-        (false, phase @ "Terminating") => wrong.invalid(&at, phase, "may only be 'Terminating' if `deletionTimestamp` is not empty"),
-        (true, phase) if phase != "Terminating" => wrong.invalid(&at, phase, "may only be 'Active' if `deletionTimestamp` is empty"),
+        (false, phase @ "Terminating") => wrong.invalid(
+            &at,
+            phase,
+            "may only be 'Terminating' if `deletionTimestamp` is not empty",
+        ),
+        (true, phase) if phase != "Terminating" => wrong.invalid(
+            &at,
+            phase,
+            "may only be 'Active' if `deletionTimestamp` is empty",
+        ),
         (true | false, _) => {}
     }
 }

@@ -8,8 +8,12 @@ use super::read::{get, has, int, list, text, texts};
 use super::strategy::{Generation, Strategy};
 use super::{selector, syntax};
 
-pub(crate) const RULES: Strategy =
-    Strategy { check, check_update: |_, new, wrong| check(new, wrong), generation: Generation::Spec, ..Strategy::PLAIN };
+pub(crate) const RULES: Strategy = Strategy {
+    check,
+    check_update: |_, new, wrong| check(new, wrong),
+    generation: Generation::Spec,
+    ..Strategy::PLAIN
+};
 
 fn check(policy: &Value, wrong: &mut Causes) {
     let (spec, at) = (get(policy, "spec"), Path::root("spec"));
@@ -27,17 +31,29 @@ fn check(policy: &Value, wrong: &mut Causes) {
     }
     let types = texts(spec, "policyTypes");
     if types.len() > 2 {
-        wrong.invalid(&at.field("policyTypes"), get(spec, "policyTypes").clone(), "may not specify more than two policyTypes");
+        wrong.invalid(
+            &at.field("policyTypes"),
+            get(spec, "policyTypes").clone(),
+            "may not specify more than two policyTypes",
+        );
         return;
     }
     for (index, kind) in types.iter().enumerate() {
-        wrong.one_of(&at.field("policyTypes").index(index), kind, &["Ingress", "Egress"]);
+        wrong.one_of(
+            &at.field("policyTypes").index(index),
+            kind,
+            &["Ingress", "Egress"],
+        );
     }
 }
 
 fn check_port(port: &Value, at: &Path, wrong: &mut Causes) {
     if has(port, "protocol") {
-        wrong.one_of(&at.field("protocol"), text(port, "protocol"), &["TCP", "UDP", "SCTP"]);
+        wrong.one_of(
+            &at.field("protocol"),
+            text(port, "protocol"),
+            &["TCP", "UDP", "SCTP"],
+        );
     }
     let number = get(port, "port");
     if !number.is_null() {
@@ -47,10 +63,25 @@ fn check_port(port: &Value, at: &Path, wrong: &mut Causes) {
         return;
     };
     match number.as_i64() {
-        None if number.is_null() => wrong.required(&at.field("port"), "must be specified when `endPort` is specified"),
-        None => wrong.invalid(&at.field("endPort"), end, "may not be specified when `port` is non-numeric"),
-        Some(first) if end < first => wrong.invalid(&at.field("endPort"), end, "must be greater than or equal to `port`"),
-        Some(_) if end > 65535 => wrong.invalid(&at.field("endPort"), end, "must be less than or equal to 65535"),
+        None if number.is_null() => wrong.required(
+            &at.field("port"),
+            "must be specified when `endPort` is specified",
+        ),
+        None => wrong.invalid(
+            &at.field("endPort"),
+            end,
+            "may not be specified when `port` is non-numeric",
+        ),
+        Some(first) if end < first => wrong.invalid(
+            &at.field("endPort"),
+            end,
+            "must be greater than or equal to `port`",
+        ),
+        Some(_) if end > 65535 => wrong.invalid(
+            &at.field("endPort"),
+            end,
+            "must be less than or equal to 65535",
+        ),
         Some(_) => {}
     }
 }
@@ -81,6 +112,10 @@ fn block(block: &Value, at: &Path, wrong: &mut Causes) {
         cidr => wrong.complaints(&at.field("cidr"), cidr, &syntax::cidr(cidr)),
     }
     for (index, except) in texts(block, "except").iter().enumerate() {
-        wrong.complaints(&at.field("except").index(index), except, &syntax::cidr(except));
+        wrong.complaints(
+            &at.field("except").index(index),
+            except,
+            &syntax::cidr(except),
+        );
     }
 }

@@ -26,7 +26,14 @@ pub(crate) const RULES: Strategy = Strategy {
 };
 
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
-const MAY_CHANGE: [&str; 6] = ["taints", "unschedulable", "podCIDR", "podCIDRs", "providerID", "configSource"];
+const MAY_CHANGE: [&str; 6] = [
+    "taints",
+    "unschedulable",
+    "podCIDR",
+    "podCIDRs",
+    "providerID",
+    "configSource",
+];
 
 /// The older field of one range rules. upstream: the conversion of NodeSpec.
 fn ranges_in_step(node: &mut Value) {
@@ -50,7 +57,11 @@ fn taints(node: &Value, wrong: &mut Causes) {
     let mut seen = BTreeSet::new();
     for (index, taint) in list(get(node, "spec"), "taints").iter().enumerate() {
         let at = Path::root("spec").field("taints").index(index);
-        let (key, value, effect) = (text(taint, "key"), text(taint, "value"), text(taint, "effect"));
+        let (key, value, effect) = (
+            text(taint, "key"),
+            text(taint, "value"),
+            text(taint, "effect"),
+        );
         wrong.complaints(&at.field("key"), key, &syntax::qualified_name(key));
         let complaints = syntax::label_value(value);
         if !complaints.is_empty() {
@@ -70,14 +81,21 @@ fn status(node: &Value, wrong: &mut Causes) {
     for field in ["capacity", "allocatable"] {
         for (name, amount) in entries(get(node, "status"), field) {
             if amount::nano(amount).is_some_and(|nano| nano < 0) {
-                wrong.invalid(&Path::root("status").field(field).key(name), amount.clone(), NOT_NEGATIVE);
+                wrong.invalid(
+                    &Path::root("status").field(field).key(name),
+                    amount.clone(),
+                    NOT_NEGATIVE,
+                );
             }
         }
     }
     let mut seen: Vec<&Value> = Vec::new();
     for (index, address) in list(get(node, "status"), "addresses").iter().enumerate() {
         if seen.contains(&address) {
-            wrong.duplicate(&Path::root("status").field("addresses").index(index), address.clone());
+            wrong.duplicate(
+                &Path::root("status").field("addresses").index(index),
+                address.clone(),
+            );
         }
         seen.push(address);
     }
@@ -104,5 +122,9 @@ fn unchangeable(node: &Value) -> Value {
             put(&mut spec, field, Value::Null);
         }
     }
-    if spec.as_object().is_some_and(serde_json::Map::is_empty) { Value::Null } else { spec }
+    if spec.as_object().is_some_and(serde_json::Map::is_empty) {
+        Value::Null
+    } else {
+        spec
+    }
 }

@@ -54,12 +54,18 @@ fn prepare(volume: &mut Value, context: &Context<'_>) -> Result<(), Refusal> {
 
 fn stamp(volume: &mut Value, context: &Context<'_>) {
     let seconds = jiff::Timestamp::from_second(context.now.as_second()).unwrap_or(context.now);
-    map_mut(volume, "status").insert("lastPhaseTransitionTime".to_owned(), seconds.to_string().into());
+    map_mut(volume, "status").insert(
+        "lastPhaseTransitionTime".to_owned(),
+        seconds.to_string().into(),
+    );
 }
 
 fn prepare_status(old: &Value, new: &mut Value, context: &Context<'_>) {
     let phase = |volume: &Value| text(get(volume, "status"), "phase").to_owned();
-    let said = !semantically_equal(dig(old, &["status", "lastPhaseTransitionTime"]), dig(new, &["status", "lastPhaseTransitionTime"]));
+    let said = !semantically_equal(
+        dig(old, &["status", "lastPhaseTransitionTime"]),
+        dig(new, &["status", "lastPhaseTransitionTime"]),
+    );
     if phase(old) != phase(new) && !said {
         stamp(new, context);
     }
@@ -72,14 +78,26 @@ fn check(volume: &Value, wrong: &mut Causes) {
     source(spec, &at, wrong);
     let policy = text(spec, "persistentVolumeReclaimPolicy");
     if !policy.is_empty() {
-        wrong.one_of(&at.field("persistentVolumeReclaimPolicy"), policy, &["Delete", "Recycle", "Retain"]);
+        wrong.one_of(
+            &at.field("persistentVolumeReclaimPolicy"),
+            policy,
+            &["Delete", "Recycle", "Retain"],
+        );
     }
     let class = text(spec, "storageClassName");
     if !class.is_empty() {
-        wrong.complaints(&at.field("storageClassName"), class, &syntax::dns1123_subdomain(class));
+        wrong.complaints(
+            &at.field("storageClassName"),
+            class,
+            &syntax::dns1123_subdomain(class),
+        );
     }
     if has(spec, "volumeMode") {
-        wrong.one_of(&at.field("volumeMode"), text(spec, "volumeMode"), &["Block", "Filesystem"]);
+        wrong.one_of(
+            &at.field("volumeMode"),
+            text(spec, "volumeMode"),
+            &["Block", "Filesystem"],
+        );
     }
     affinity(spec, &at.field("nodeAffinity"), wrong);
 }
@@ -113,9 +131,15 @@ fn source(spec: &Value, at: &Path, wrong: &mut Causes) {
         }
         found = true;
         match name {
-            "hostPath" | "local" if text(own, "path").is_empty() => wrong.required(&at.field("path"), ""),
+            "hostPath" | "local" if text(own, "path").is_empty() => {
+                wrong.required(&at.field("path"), "")
+            }
             "hostPath" | "local" if syntax::has_backsteps(text(own, "path")) => {
-                wrong.invalid(&at.field("path"), text(own, "path"), "must not contain '..'");
+                wrong.invalid(
+                    &at.field("path"),
+                    text(own, "path"),
+                    "must not contain '..'",
+                );
             }
             "csi" => csi(own, &at, wrong),
             "nfs" => {
@@ -151,19 +175,34 @@ fn affinity(spec: &Value, at: &Path, wrong: &mut Causes) {
     if has(affinity, "required") {
         node_selector(get(affinity, "required"), &at.field("required"), wrong);
     } else {
-        wrong.required(&at.field("required"), "must specify required node constraints");
+        wrong.required(
+            &at.field("required"),
+            "must specify required node constraints",
+        );
     }
 }
 
 fn check_update(old: &Value, new: &Value, wrong: &mut Causes) {
     check(new, wrong);
-    let changed = SOURCES.iter().any(|name| !semantically_equal(dig(old, &["spec", name]), dig(new, &["spec", name])));
+    let changed = SOURCES
+        .iter()
+        .any(|name| !semantically_equal(dig(old, &["spec", name]), dig(new, &["spec", name])));
     if changed {
-        wrong.forbidden(&Path::root("spec").field("persistentvolumesource"), "spec.persistentvolumesource is immutable after creation");
+        wrong.forbidden(
+            &Path::root("spec").field("persistentvolumesource"),
+            "spec.persistentvolumesource is immutable after creation",
+        );
     }
-    wrong.immutable(&Path::root("volumeMode"), dig(old, &["spec", "volumeMode"]), dig(new, &["spec", "volumeMode"]));
+    wrong.immutable(
+        &Path::root("volumeMode"),
+        dig(old, &["spec", "volumeMode"]),
+        dig(new, &["spec", "volumeMode"]),
+    );
     if has(get(old, "spec"), "nodeAffinity") {
-        let (was, is) = (dig(old, &["spec", "nodeAffinity"]), dig(new, &["spec", "nodeAffinity"]));
+        let (was, is) = (
+            dig(old, &["spec", "nodeAffinity"]),
+            dig(new, &["spec", "nodeAffinity"]),
+        );
         wrong.immutable(&Path::root("spec").field("nodeAffinity"), was, is);
     }
 }

@@ -19,7 +19,12 @@ pub(crate) const RULES: Strategy = Strategy {
     ..Strategy::PLAIN
 };
 
-const ACCESS_MODES: [&str; 4] = ["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"];
+const ACCESS_MODES: [&str; 4] = [
+    "ReadWriteOnce",
+    "ReadOnlyMany",
+    "ReadWriteMany",
+    "ReadWriteOncePod",
+];
 const VOLUME_MODES: [&str; 2] = ["Block", "Filesystem"];
 const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 const FROZEN: &str = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
@@ -32,7 +37,9 @@ pub(crate) fn check_spec(spec: &Value, at: &Path, wrong: &mut Causes) {
     let storage = dig(spec, &["resources", "requests", "storage"]);
     match amount::nano(storage) {
         None => wrong.required(&at_storage, ""),
-        Some(nano) if nano <= 0 => wrong.invalid(&at_storage, storage.clone(), "must be greater than 0"),
+        Some(nano) if nano <= 0 => {
+            wrong.invalid(&at_storage, storage.clone(), "must be greater than 0")
+        }
         Some(_) => {}
     }
     for field in ["storageClassName", "volumeAttributesClassName"] {
@@ -42,7 +49,11 @@ pub(crate) fn check_spec(spec: &Value, at: &Path, wrong: &mut Causes) {
         }
     }
     if has(spec, "volumeMode") {
-        wrong.one_of(&at.field("volumeMode"), text(spec, "volumeMode"), &VOLUME_MODES);
+        wrong.one_of(
+            &at.field("volumeMode"),
+            text(spec, "volumeMode"),
+            &VOLUME_MODES,
+        );
     }
     for field in ["dataSource", "dataSourceRef"] {
         data_source(get(spec, field), &at.field(field), wrong);
@@ -75,10 +86,18 @@ fn data_source(source: &Value, at: &Path, wrong: &mut Causes) {
     }
     let group = text(source, "apiGroup");
     if group.is_empty() && text(source, "kind") != "PersistentVolumeClaim" {
-        wrong.invalid(at, text(source, "kind"), "must be 'PersistentVolumeClaim' when referencing the default apiGroup");
+        wrong.invalid(
+            at,
+            text(source, "kind"),
+            "must be 'PersistentVolumeClaim' when referencing the default apiGroup",
+        );
     }
     if !group.is_empty() {
-        wrong.complaints(&at.field("apiGroup"), group, &syntax::dns1123_subdomain(group));
+        wrong.complaints(
+            &at.field("apiGroup"),
+            group,
+            &syntax::dns1123_subdomain(group),
+        );
     }
 }
 
@@ -89,7 +108,11 @@ fn check_update(old: &Value, new: &Value, wrong: &mut Causes) {
         wrong.forbidden(&at, FROZEN);
     }
     shrinks_not(old, new, &at, wrong);
-    wrong.immutable(&Path::root("volumeMode"), dig(old, &["spec", "volumeMode"]), dig(new, &["spec", "volumeMode"]));
+    wrong.immutable(
+        &Path::root("volumeMode"),
+        dig(old, &["spec", "volumeMode"]),
+        dig(new, &["spec", "volumeMode"]),
+    );
 }
 
 /// The new spec with the fields that may change put back to what they were.
@@ -98,16 +121,26 @@ fn as_it_may_stay(old: &Value, new: &Value) -> Value {
     if class_upgraded_from_annotation(old, new) {
         put(&mut spec, "storageClassName", Value::Null);
     } else if class_upgraded_from_nothing(old, new) {
-        put(&mut spec, "storageClassName", get(was, "storageClassName").clone());
+        put(
+            &mut spec,
+            "storageClassName",
+            get(was, "storageClassName").clone(),
+        );
     }
     if text(get(new, "status"), "phase") == "Bound" {
         if has(get(&spec, "resources"), "requests") {
             let storage = dig(was, &["resources", "requests", "storage"]).clone();
-            let resources = object_mut(&mut spec).entry("resources").or_insert_with(|| json!({}));
+            let resources = object_mut(&mut spec)
+                .entry("resources")
+                .or_insert_with(|| json!({}));
             map_mut(resources, "requests").insert("storage".to_owned(), storage);
         }
         if has(&spec, "volumeAttributesClassName") {
-            put(&mut spec, "volumeAttributesClassName", get(was, "volumeAttributesClassName").clone());
+            put(
+                &mut spec,
+                "volumeAttributesClassName",
+                get(was, "volumeAttributesClassName").clone(),
+            );
         }
     }
     spec
@@ -117,15 +150,25 @@ fn as_it_may_stay(old: &Value, new: &Value) -> Value {
 fn before(old: &Value, new: &Value) -> Value {
     let mut spec = get(old, "spec").clone();
     if text(&spec, "volumeName").is_empty() {
-        put(&mut spec, "volumeName", dig(new, &["spec", "volumeName"]).clone());
+        put(
+            &mut spec,
+            "volumeName",
+            dig(new, &["spec", "volumeName"]).clone(),
+        );
     }
     spec
 }
 
 fn class_upgraded_from_annotation(old: &Value, new: &Value) -> bool {
-    let (was, is) = (annotation(old, CLASS_ANNOTATION), annotation(new, CLASS_ANNOTATION));
+    let (was, is) = (
+        annotation(old, CLASS_ANNOTATION),
+        annotation(new, CLASS_ANNOTATION),
+    );
     let class = dig(new, &["spec", "storageClassName"]);
-    !was.is_empty() && was == is && !has(get(old, "spec"), "storageClassName") && class.as_str() == Some(was)
+    !was.is_empty()
+        && was == is
+        && !has(get(old, "spec"), "storageClassName")
+        && class.as_str() == Some(was)
 }
 
 fn class_upgraded_from_nothing(old: &Value, new: &Value) -> bool {
@@ -137,7 +180,8 @@ fn class_upgraded_from_nothing(old: &Value, new: &Value) -> bool {
 }
 
 fn shrinks_not(old: &Value, new: &Value, at: &Path, wrong: &mut Causes) {
-    let storage = |claim: &Value| amount::nano(dig(claim, &["spec", "resources", "requests", "storage"]));
+    let storage =
+        |claim: &Value| amount::nano(dig(claim, &["spec", "resources", "requests", "storage"]));
     let (Some(was), Some(is)) = (storage(old), storage(new)) else {
         return;
     };
@@ -158,7 +202,10 @@ fn check_status(_: &Value, new: &Value, wrong: &mut Causes) {
             wrong.invalid(&at.key(name), amount.clone(), super::cause::NOT_NEGATIVE);
         }
     }
-    if list(new, "conditions").iter().any(|condition| text(condition, "type").is_empty()) {
+    if list(new, "conditions")
+        .iter()
+        .any(|condition| text(condition, "type").is_empty())
+    {
         wrong.required(&Path::root("status").field("conditions"), "");
     }
 }
@@ -169,7 +216,9 @@ pub(crate) fn spec_warnings(spec: &Value, at: &Path) -> Vec<String> {
     match amount::nano(storage) {
         Some(nano) if !amount::is_whole(nano) => {
             let shown = storage.as_str().unwrap_or("");
-            vec![format!("{at}.resources.requests[storage]: fractional byte value \"{shown}\" is invalid, must be an integer")]
+            vec![format!(
+                "{at}.resources.requests[storage]: fractional byte value \"{shown}\" is invalid, must be an integer"
+            )]
         }
         Some(_) | None => Vec::new(),
     }

@@ -21,7 +21,11 @@ fn is(kind: &Kind, group: &str, name: &str) -> bool {
 }
 
 /// What plugins do to an object that is about to be created.
-pub(crate) fn change_created(kind: &Kind, object: &mut Value, context: &Context<'_>) -> Result<(), Refusal> {
+pub(crate) fn change_created(
+    kind: &Kind,
+    object: &mut Value,
+    context: &Context<'_>,
+) -> Result<(), Refusal> {
     namespace_lifecycle::check_created(kind, object, context)?;
     if is(kind, "", "Pod") {
         limit_ranger::fill_in(object, context);
@@ -44,7 +48,11 @@ pub(crate) fn change_created(kind: &Kind, object: &mut Value, context: &Context<
 }
 
 /// What plugins refuse to create.
-pub(crate) fn check_created(kind: &Kind, object: &Value, context: &Context<'_>) -> Result<(), Refusal> {
+pub(crate) fn check_created(
+    kind: &Kind,
+    object: &Value,
+    context: &Context<'_>,
+) -> Result<(), Refusal> {
     if is(kind, "", "Pod") || is(kind, "", "PersistentVolumeClaim") {
         limit_ranger::check(kind, object, context)?;
     }
@@ -55,7 +63,12 @@ pub(crate) fn check_created(kind: &Kind, object: &Value, context: &Context<'_>) 
 }
 
 /// What plugins do to an object that is about to be changed.
-pub(crate) fn change_updated(kind: &Kind, old: &Value, new: &mut Value, _context: &Context<'_>) -> Result<(), Refusal> {
+pub(crate) fn change_updated(
+    kind: &Kind,
+    old: &Value,
+    new: &mut Value,
+    _context: &Context<'_>,
+) -> Result<(), Refusal> {
     if is(kind, "", "Pod") {
         priority::keep(old, new);
         tolerations::add(new);
@@ -64,7 +77,12 @@ pub(crate) fn change_updated(kind: &Kind, old: &Value, new: &mut Value, _context
 }
 
 /// What plugins refuse to change.
-pub(crate) fn check_updated(kind: &Kind, old: &Value, new: &Value, context: &Context<'_>) -> Result<(), Refusal> {
+pub(crate) fn check_updated(
+    kind: &Kind,
+    old: &Value,
+    new: &Value,
+    context: &Context<'_>,
+) -> Result<(), Refusal> {
     if is(kind, "", "PersistentVolumeClaim") {
         storage::may_grow(old, new, context)?;
         limit_ranger::check(kind, new, context)?;
@@ -77,5 +95,9 @@ pub(crate) fn check_updated(kind: &Kind, old: &Value, new: &Value, context: &Con
 
 /// What plugins refuse to delete.
 pub(crate) fn check_deleted(kind: &Kind, object: &Value) -> Result<(), Refusal> {
-    if is(kind, "", "Namespace") { namespace_lifecycle::check_deleted(object) } else { Ok(()) }
+    if is(kind, "", "Namespace") {
+        namespace_lifecycle::check_deleted(object)
+    } else {
+        Ok(())
+    }
 }

@@ -8,7 +8,10 @@ use super::cause::{Causes, Path};
 use super::pod_spec::{Place, all_containers};
 use super::read::{dig, get, has, int, list, map_mut, object_mut, put, semantically_equal, text};
 use super::strategy::{Generation, Strategy};
-use super::{Context, Refusal, metadata, pod_spec, pod_spec_scheduling, pod_status, pod_warnings, qos, syntax};
+use super::{
+    Context, Refusal, metadata, pod_spec, pod_spec_scheduling, pod_status, pod_warnings, qos,
+    syntax,
+};
 
 pub(crate) const RULES: Strategy = Strategy {
     first_status: |pod| json!({"phase": "Pending", "qosClass": qos::class(get(pod, "spec"))}),
@@ -59,7 +62,11 @@ pub(crate) fn check_spec(pod: &Value, wrong: &mut Causes) {
     for (field, index, container) in all_containers(spec) {
         let image = text(container, "image");
         if image.trim() != image {
-            wrong.invalid(&at.field(field).index(index).field("image"), image, "must not have leading or trailing whitespace");
+            wrong.invalid(
+                &at.field(field).index(index).field("image"),
+                image,
+                "must not have leading or trailing whitespace",
+            );
         }
     }
 }
@@ -68,8 +75,16 @@ fn no_token_without_account(spec: &Value, at: &Path, wrong: &mut Causes) {
     for (index, volume) in list(spec, "volumes").iter().enumerate() {
         for (number, source) in list(get(volume, "projected"), "sources").iter().enumerate() {
             if has(source, "serviceAccountToken") {
-                let at = at.index(index).field("projected").field("sources").index(number).field("serviceAccountToken");
-                wrong.forbidden(&at, "must not be specified when serviceAccountName is not set");
+                let at = at
+                    .index(index)
+                    .field("projected")
+                    .field("sources")
+                    .index(number)
+                    .field("serviceAccountToken");
+                wrong.forbidden(
+                    &at,
+                    "must not be specified when serviceAccountName is not set",
+                );
             }
         }
     }
@@ -82,7 +97,10 @@ fn check_created(pod: &Value, wrong: &mut Causes) {
         wrong.forbidden(&at.field("ephemeralContainers"), "cannot be set on create");
     }
     if !list(spec, "schedulingGates").is_empty() && !text(spec, "nodeName").is_empty() {
-        wrong.forbidden(&at.field("nodeName"), "cannot be set until all schedulingGates have been cleared");
+        wrong.forbidden(
+            &at.field("nodeName"),
+            "cannot be set until all schedulingGates have been cleared",
+        );
     }
 }
 
@@ -92,7 +110,10 @@ fn check_update(old: &Value, new: &Value, wrong: &mut Causes) {
     let (was, is, at) = (get(old, "spec"), get(new, "spec"), Path::root("spec"));
     for field in ["containers", "initContainers"] {
         if list(was, field).len() != list(is, field).len() {
-            wrong.forbidden(&at.field(field), "pod updates may not add or remove containers");
+            wrong.forbidden(
+                &at.field(field),
+                "pod updates may not add or remove containers",
+            );
             return;
         }
     }
@@ -105,7 +126,11 @@ fn check_update(old: &Value, new: &Value, wrong: &mut Causes) {
         return;
     }
     if qos::of_pod(old) != qos::class(is) {
-        wrong.invalid(&Path::root("metadata"), text(get(new, "status"), "qosClass"), "Pod QoS is immutable");
+        wrong.invalid(
+            &Path::root("metadata"),
+            text(get(new, "status"), "qosClass"),
+            "Pod QoS is immutable",
+        );
     }
     if !semantically_equal(&with_old_changeables(was, is), was) {
         wrong.forbidden(&at, FROZEN);
@@ -114,9 +139,16 @@ fn check_update(old: &Value, new: &Value, wrong: &mut Causes) {
 
 /// A deadline may come or come nearer, never go or move away. Answers whether the rest is worth looking at.
 fn deadline(was: &Value, is: &Value, at: &Path, wrong: &mut Causes) -> bool {
-    match (int(was, "activeDeadlineSeconds"), int(is, "activeDeadlineSeconds")) {
+    match (
+        int(was, "activeDeadlineSeconds"),
+        int(is, "activeDeadlineSeconds"),
+    ) {
         (_, Some(now)) if !(0..=i64::from(i32::MAX)).contains(&now) => {
-            wrong.invalid(at, now, &syntax::in_range(now, 0, i64::from(i32::MAX)).concat());
+            wrong.invalid(
+                at,
+                now,
+                &syntax::in_range(now, 0, i64::from(i32::MAX)).concat(),
+            );
             false
         }
         (Some(before), Some(now)) if before < now => {
@@ -124,7 +156,11 @@ fn deadline(was: &Value, is: &Value, at: &Path, wrong: &mut Causes) -> bool {
             false
         }
         (Some(_), None) => {
-            wrong.invalid(at, Value::Null, "must not update from a positive integer to nil value");
+            wrong.invalid(
+                at,
+                Value::Null,
+                "must not update from a positive integer to nil value",
+            );
             true
         }
         (Some(_) | None, _) => true,
@@ -137,9 +173,16 @@ fn only_more_tolerations(was: &Value, is: &Value, at: &Path, wrong: &mut Causes)
         put(&mut bare, "tolerationSeconds", Value::Null);
         bare
     };
-    let kept = |old: &Value| list(is, "tolerations").iter().any(|new| without_seconds(new) == without_seconds(old));
+    let kept = |old: &Value| {
+        list(is, "tolerations")
+            .iter()
+            .any(|new| without_seconds(new) == without_seconds(old))
+    };
     if !list(was, "tolerations").iter().all(kept) {
-        wrong.forbidden(at, "existing toleration can not be modified except its tolerationSeconds");
+        wrong.forbidden(
+            at,
+            "existing toleration can not be modified except its tolerationSeconds",
+        );
         return;
     }
     pod_spec_scheduling::tolerations(list(is, "tolerations"), at, wrong);
@@ -150,7 +193,10 @@ fn only_fewer_gates(was: &Value, is: &Value, at: &Path, wrong: &mut Causes) {
     let before: Vec<String> = list(was, "schedulingGates").iter().map(name).collect();
     for (index, gate) in list(is, "schedulingGates").iter().enumerate() {
         if !before.contains(&name(gate)) {
-            wrong.forbidden(&at.index(index).field("name"), "only deletion is allowed, but found new scheduling gate");
+            wrong.forbidden(
+                &at.index(index).field("name"),
+                "only deletion is allowed, but found new scheduling gate",
+            );
         }
     }
 }
@@ -170,7 +216,11 @@ fn with_old_changeables(was: &Value, is: &Value) -> Value {
     }
     let was_negative = int(was, "terminationGracePeriodSeconds").is_some_and(|seconds| seconds < 0);
     if was_negative && int(is, "terminationGracePeriodSeconds") == Some(1) {
-        put(&mut spec, "terminationGracePeriodSeconds", get(was, "terminationGracePeriodSeconds").clone());
+        put(
+            &mut spec,
+            "terminationGracePeriodSeconds",
+            get(was, "terminationGracePeriodSeconds").clone(),
+        );
     }
     if !list(was, "schedulingGates").is_empty() {
         // Only what a gated pod may still narrow: upstream allows to add to the node selector and affinity.
@@ -186,9 +236,20 @@ pub(crate) fn update_ephemeral(old: &Value, new: &mut Value, wrong: &mut Causes)
     let wanted = dig(new, &["spec", "ephemeralContainers"]).clone();
     let mut pod = old.clone();
     put(&mut pod, "metadata", get(new, "metadata").clone());
-    put(object_mut(&mut pod).entry("spec").or_insert_with(|| json!({})), "ephemeralContainers", wanted);
-    if !semantically_equal(dig(old, &["spec", "ephemeralContainers"]), dig(&pod, &["spec", "ephemeralContainers"])) {
-        let generation = int(get(old, "metadata"), "generation").unwrap_or(0).saturating_add(1);
+    put(
+        object_mut(&mut pod)
+            .entry("spec")
+            .or_insert_with(|| json!({})),
+        "ephemeralContainers",
+        wanted,
+    );
+    if !semantically_equal(
+        dig(old, &["spec", "ephemeralContainers"]),
+        dig(&pod, &["spec", "ephemeralContainers"]),
+    ) {
+        let generation = int(get(old, "metadata"), "generation")
+            .unwrap_or(0)
+            .saturating_add(1);
         map_mut(&mut pod, "metadata").insert("generation".to_owned(), generation.into());
     }
     *new = pod;
@@ -200,9 +261,15 @@ pub(crate) fn update_ephemeral(old: &Value, new: &mut Value, wrong: &mut Causes)
     for before in list(get(old, "spec"), "ephemeralContainers") {
         let name = text(before, "name");
         match now.iter().find(|container| text(container, "name") == name) {
-            None => wrong.forbidden(&at, &format!("existing ephemeral containers \"{name}\" may not be removed\n")),
+            None => wrong.forbidden(
+                &at,
+                &format!("existing ephemeral containers \"{name}\" may not be removed\n"),
+            ),
             Some(same) if !semantically_equal(same, before) => {
-                wrong.forbidden(&at, &format!("existing ephemeral containers \"{name}\" may not be changed\n"));
+                wrong.forbidden(
+                    &at,
+                    &format!("existing ephemeral containers \"{name}\" may not be changed\n"),
+                );
             }
             Some(_) => {}
         }

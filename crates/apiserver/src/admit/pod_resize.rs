@@ -18,7 +18,11 @@ pub(crate) fn update(old: &Value, new: &mut Value, wrong: &mut Causes) {
         wrong.forbidden(&at, "Pod running on node without support for resize");
     }
     if qos::of_pod(old) != qos::class(is) {
-        wrong.invalid(&at, qos::class(is), "Pod QOS Class may not change as a result of resizing");
+        wrong.invalid(
+            &at,
+            qos::class(is),
+            "Pod QOS Class may not change as a result of resizing",
+        );
     }
     takes_nothing_away(was, is, &at, wrong);
 }
@@ -44,7 +48,9 @@ fn only_resources(old: &Value, new: &mut Value) {
         }
     }
     if !semantically_equal(&spec, get(old, "spec")) {
-        let generation = int(get(old, "metadata"), "generation").unwrap_or(0).saturating_add(1);
+        let generation = int(get(old, "metadata"), "generation")
+            .unwrap_or(0)
+            .saturating_add(1);
         map_mut(new, "metadata").insert("generation".to_owned(), generation.into());
     }
     object_mut(new).insert("spec".to_owned(), spec);
@@ -53,12 +59,24 @@ fn only_resources(old: &Value, new: &mut Value) {
 
 fn takes_nothing_away(was: &Value, is: &Value, at: &Path, wrong: &mut Causes) {
     let nothing = json!({});
-    for (index, (before, now)) in list(was, "containers").iter().zip(list(is, "containers")).enumerate() {
+    for (index, (before, now)) in list(was, "containers")
+        .iter()
+        .zip(list(is, "containers"))
+        .enumerate()
+    {
         for field in ["requests", "limits"] {
-            let had = get(get(before, "resources"), field).as_object().or(nothing.as_object()).into_iter().flatten();
+            let had = get(get(before, "resources"), field)
+                .as_object()
+                .or(nothing.as_object())
+                .into_iter()
+                .flatten();
             for (name, _) in had {
                 if !has(get(get(now, "resources"), field), name) {
-                    let at = at.field("containers").index(index).field("resources").field(field);
+                    let at = at
+                        .field("containers")
+                        .index(index)
+                        .field("resources")
+                        .field(field);
                     wrong.forbidden(&at, &format!("resource {field} cannot be removed"));
                 }
             }

@@ -6,7 +6,10 @@ use serde_json::Value;
 
 use super::cause::{Causes, Path};
 use super::read::{get, has, int, list, text, texts, yes};
-use super::{metadata, pod_spec_containers, pod_spec_resources, pod_spec_scheduling, pod_spec_security, pod_spec_volumes, syntax};
+use super::{
+    metadata, pod_spec_containers, pod_spec_resources, pod_spec_scheduling, pod_spec_security,
+    pod_spec_volumes, syntax,
+};
 
 const RESTART_POLICIES: [&str; 3] = ["Always", "OnFailure", "Never"];
 const DNS_POLICIES: [&str; 4] = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
@@ -27,10 +30,22 @@ pub(crate) enum Place {
 /// The rules of a template: labels, annotations and the spec. Upstream's paths for the first two lack `metadata`.
 pub(crate) fn check_template(template: &Value, at: &Path, wrong: &mut Causes) {
     metadata::labels(metadata::labels_of(template), &at.field("labels"), wrong);
-    metadata::annotations(get(get(template, "metadata"), "annotations"), &at.field("annotations"), wrong);
-    check(get(template, "spec"), Place::Template, &at.field("spec"), wrong);
+    metadata::annotations(
+        get(get(template, "metadata"), "annotations"),
+        &at.field("annotations"),
+        wrong,
+    );
+    check(
+        get(template, "spec"),
+        Place::Template,
+        &at.field("spec"),
+        wrong,
+    );
     if !list(get(template, "spec"), "ephemeralContainers").is_empty() {
-        wrong.forbidden(&at.field("spec").field("ephemeralContainers"), "ephemeral containers not allowed in pod template");
+        wrong.forbidden(
+            &at.field("spec").field("ephemeralContainers"),
+            "ephemeral containers not allowed in pod template",
+        );
     }
 }
 
@@ -75,11 +90,21 @@ fn names(spec: &Value, at: &Path, wrong: &mut Causes) {
     }
     let has_class = has(spec, "runtimeClassName") && text(spec, "runtimeClassName").is_empty();
     if has_class {
-        wrong.complaints(&at.field("runtimeClassName"), "", &syntax::dns1123_subdomain(""));
+        wrong.complaints(
+            &at.field("runtimeClassName"),
+            "",
+            &syntax::dns1123_subdomain(""),
+        );
     }
     for (index, gate) in list(spec, "readinessGates").iter().enumerate() {
         let name = text(gate, "conditionType");
-        wrong.complaints(&at.field("readinessGates").index(index).field("conditionType"), name, &syntax::qualified_name(name));
+        wrong.complaints(
+            &at.field("readinessGates")
+                .index(index)
+                .field("conditionType"),
+            name,
+            &syntax::qualified_name(name),
+        );
     }
     scheduling_gates(spec, &at.field("schedulingGates"), wrong);
 }
@@ -125,7 +150,10 @@ fn dns(spec: &Value, at: &Path, wrong: &mut Causes) {
     let servers = texts(config, "nameservers");
     let servers_at = at.field("nameservers");
     if alone && servers.is_empty() {
-        wrong.required(&servers_at, "must provide at least one DNS nameserver when `dnsPolicy` is None");
+        wrong.required(
+            &servers_at,
+            "must provide at least one DNS nameserver when `dnsPolicy` is None",
+        );
     }
     if servers.len() > MOST_NAMESERVERS {
         let detail = format!("must not have more than {MOST_NAMESERVERS} nameservers");
@@ -145,10 +173,16 @@ fn dns(spec: &Value, at: &Path, wrong: &mut Causes) {
 fn searches(config: &Value, at: &Path, wrong: &mut Causes) {
     let searches = texts(config, "searches");
     if searches.len() > MOST_SEARCHES {
-        wrong.invalid(at, get(config, "searches").clone(), &format!("must not have more than {MOST_SEARCHES} search paths"));
+        wrong.invalid(
+            at,
+            get(config, "searches").clone(),
+            &format!("must not have more than {MOST_SEARCHES} search paths"),
+        );
     }
     if searches.join(" ").len() > MOST_SEARCH_BYTES {
-        let detail = format!("must not have more than {MOST_SEARCH_BYTES} characters (including spaces) in the search list");
+        let detail = format!(
+            "must not have more than {MOST_SEARCH_BYTES} characters (including spaces) in the search list"
+        );
         wrong.invalid(at, get(config, "searches").clone(), &detail);
     }
     for (index, search) in searches.iter().enumerate() {
@@ -163,9 +197,17 @@ fn searches(config: &Value, at: &Path, wrong: &mut Causes) {
 fn host_aliases(spec: &Value, at: &Path, wrong: &mut Causes) {
     for (index, alias) in list(spec, "hostAliases").iter().enumerate() {
         let at = at.index(index);
-        wrong.complaints(&at.field("ip"), text(alias, "ip"), &syntax::ip(text(alias, "ip")));
+        wrong.complaints(
+            &at.field("ip"),
+            text(alias, "ip"),
+            &syntax::ip(text(alias, "ip")),
+        );
         for (index, name) in texts(alias, "hostnames").iter().enumerate() {
-            wrong.complaints(&at.field("hostnames").index(index), name, &syntax::dns1123_subdomain(name));
+            wrong.complaints(
+                &at.field("hostnames").index(index),
+                name,
+                &syntax::dns1123_subdomain(name),
+            );
         }
     }
 }
@@ -174,7 +216,12 @@ fn host_aliases(spec: &Value, at: &Path, wrong: &mut Causes) {
 pub(crate) fn all_containers(spec: &Value) -> impl Iterator<Item = (&'static str, usize, &Value)> {
     ["initContainers", "containers", "ephemeralContainers"]
         .into_iter()
-        .flat_map(move |field| list(spec, field).iter().enumerate().map(move |(index, container)| (field, index, container)))
+        .flat_map(move |field| {
+            list(spec, field)
+                .iter()
+                .enumerate()
+                .map(move |(index, container)| (field, index, container))
+        })
 }
 
 /// Whether the pod shares the machine's network.

@@ -18,18 +18,38 @@ const RESTART_POLICIES: [&str; 3] = ["Always", "OnFailure", "Never"];
 const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
 
 /// What an ephemeral container may not have; it is a visitor.
-const NOT_FOR_EPHEMERAL: [&str; 8] =
-    ["ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resources", "resizePolicy", "restartPolicy"];
+const NOT_FOR_EPHEMERAL: [&str; 8] = [
+    "ports",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "lifecycle",
+    "resources",
+    "resizePolicy",
+    "restartPolicy",
+];
 
 /// Checks all containers of a spec against its sound volumes.
 pub(crate) fn check(spec: &Value, volumes: &Sound<'_>, at: &Path, wrong: &mut Causes) {
     let grace = int(spec, "terminationGracePeriodSeconds");
-    ordinary(list(spec, "containers"), volumes, grace, &at.field("containers"), wrong);
+    ordinary(
+        list(spec, "containers"),
+        volumes,
+        grace,
+        &at.field("containers"),
+        wrong,
+    );
     init(spec, volumes, grace, &at.field("initContainers"), wrong);
     ephemeral(spec, volumes, &at.field("ephemeralContainers"), wrong);
 }
 
-fn ordinary(containers: &[Value], volumes: &Sound<'_>, grace: Option<i64>, at: &Path, wrong: &mut Causes) {
+fn ordinary(
+    containers: &[Value],
+    volumes: &Sound<'_>,
+    grace: Option<i64>,
+    at: &Path,
+    wrong: &mut Causes,
+) {
     if containers.is_empty() {
         wrong.required(at, "");
         return;
@@ -48,7 +68,10 @@ fn ordinary(containers: &[Value], volumes: &Sound<'_>, grace: Option<i64>, at: &
 }
 
 fn init(spec: &Value, volumes: &Sound<'_>, grace: Option<i64>, at: &Path, wrong: &mut Causes) {
-    let mut names: BTreeSet<&str> = list(spec, "containers").iter().map(|container| text(container, "name")).collect();
+    let mut names: BTreeSet<&str> = list(spec, "containers")
+        .iter()
+        .map(|container| text(container, "name"))
+        .collect();
     for (index, container) in list(spec, "initContainers").iter().enumerate() {
         let at = at.index(index);
         common(container, volumes, &at, wrong);
@@ -71,19 +94,34 @@ pub(crate) fn is_sidecar(container: &Value) -> bool {
 }
 
 fn nothing_that_lasts(container: &Value, at: &Path, wrong: &mut Causes) {
-    for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
+    for field in [
+        "lifecycle",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+    ] {
         if has(container, field) {
-            wrong.forbidden(&at.field(field), "may not be set for init containers without restartPolicy=Always");
+            wrong.forbidden(
+                &at.field(field),
+                "may not be set for init containers without restartPolicy=Always",
+            );
         }
     }
     if !list(container, "resizePolicy").is_empty() {
-        wrong.invalid(&at.field("resizePolicy"), get(container, "resizePolicy").clone(), "must not be set for init containers");
+        wrong.invalid(
+            &at.field("resizePolicy"),
+            get(container, "resizePolicy").clone(),
+            "must not be set for init containers",
+        );
     }
 }
 
 fn ephemeral(spec: &Value, volumes: &Sound<'_>, at: &Path, wrong: &mut Causes) {
-    let mut names: BTreeSet<&str> =
-        ["containers", "initContainers"].iter().flat_map(|field| list(spec, field)).map(|container| text(container, "name")).collect();
+    let mut names: BTreeSet<&str> = ["containers", "initContainers"]
+        .iter()
+        .flat_map(|field| list(spec, field))
+        .map(|container| text(container, "name"))
+        .collect();
     let targets = names.clone();
     for (index, container) in list(spec, "ephemeralContainers").iter().enumerate() {
         let at = at.index(index);
@@ -97,7 +135,8 @@ fn ephemeral(spec: &Value, volumes: &Sound<'_>, at: &Path, wrong: &mut Causes) {
         }
         for field in NOT_FOR_EPHEMERAL {
             let set = get(container, field);
-            let empty = set.as_object().is_some_and(serde_json::Map::is_empty) || set.as_array().is_some_and(Vec::is_empty);
+            let empty = set.as_object().is_some_and(serde_json::Map::is_empty)
+                || set.as_array().is_some_and(Vec::is_empty);
             if !set.is_null() && !empty {
                 wrong.forbidden(&at.field(field), "cannot be set for an Ephemeral Container");
             }
@@ -105,7 +144,10 @@ fn ephemeral(spec: &Value, volumes: &Sound<'_>, at: &Path, wrong: &mut Causes) {
         for (index, mount) in list(container, "volumeMounts").iter().enumerate() {
             for field in ["subPath", "subPathExpr"] {
                 if !text(mount, field).is_empty() {
-                    wrong.forbidden(&at.field("volumeMounts").index(index).field(field), "cannot be set for an Ephemeral Container");
+                    wrong.forbidden(
+                        &at.field("volumeMounts").index(index).field(field),
+                        "cannot be set for an Ephemeral Container",
+                    );
                 }
             }
         }
@@ -122,7 +164,13 @@ fn common(container: &Value, volumes: &Sound<'_>, at: &Path, wrong: &mut Causes)
     if text(container, "image").is_empty() {
         wrong.required(&at.field("image"), "");
     }
-    required_one_of(container, "terminationMessagePolicy", &MESSAGE_POLICIES, at, wrong);
+    required_one_of(
+        container,
+        "terminationMessagePolicy",
+        &MESSAGE_POLICIES,
+        at,
+        wrong,
+    );
     ports(container, &at.field("ports"), wrong);
     pod_spec_env::check(container, at, wrong);
     mounts(container, volumes, &at.field("volumeMounts"), wrong);
@@ -133,7 +181,13 @@ fn common(container: &Value, volumes: &Sound<'_>, at: &Path, wrong: &mut Causes)
     pod_spec_security::check_container(container, &at.field("securityContext"), wrong);
 }
 
-fn required_one_of(container: &Value, field: &str, supported: &[&str], at: &Path, wrong: &mut Causes) {
+fn required_one_of(
+    container: &Value,
+    field: &str,
+    supported: &[&str],
+    at: &Path,
+    wrong: &mut Causes,
+) {
     match text(container, field) {
         "" => wrong.required(&at.field(field), ""),
         value => wrong.one_of(&at.field(field), value, supported),
@@ -143,9 +197,16 @@ fn required_one_of(container: &Value, field: &str, supported: &[&str], at: &Path
 fn restart_policy(container: &Value, at: &Path, wrong: &mut Causes) {
     let policy_at = at.field("restartPolicy");
     if has(container, "restartPolicy") {
-        wrong.one_of(&policy_at, text(container, "restartPolicy"), &RESTART_POLICIES);
+        wrong.one_of(
+            &policy_at,
+            text(container, "restartPolicy"),
+            &RESTART_POLICIES,
+        );
     } else if !list(container, "restartPolicyRules").is_empty() {
-        wrong.required(&policy_at, "must specify restartPolicy when restart rules are used");
+        wrong.required(
+            &policy_at,
+            "must specify restartPolicy when restart rules are used",
+        );
     }
     resize_policy(container, &at.field("resizePolicy"), wrong);
 }
@@ -158,7 +219,13 @@ fn resize_policy(container: &Value, at: &Path, wrong: &mut Causes) {
         if !resources.insert(resource) {
             wrong.duplicate(&at.index(index), resource);
         }
-        for (value, supported) in [(resource, ["cpu", "memory"]), (text(resize, "restartPolicy"), ["NotRequired", "RestartContainer"])] {
+        for (value, supported) in [
+            (resource, ["cpu", "memory"]),
+            (
+                text(resize, "restartPolicy"),
+                ["NotRequired", "RestartContainer"],
+            ),
+        ] {
             if value.is_empty() {
                 wrong.required(at, "");
             } else {
@@ -206,14 +273,22 @@ pub(crate) fn port_number_or_name(port: &Value, at: &Path, wrong: &mut Causes) {
     }
 }
 
-fn host_ports<'a>(container: &'a Value, taken: &mut BTreeSet<(&'a str, &'a str, i64)>, at: &Path, wrong: &mut Causes) {
+fn host_ports<'a>(
+    container: &'a Value,
+    taken: &mut BTreeSet<(&'a str, &'a str, i64)>,
+    at: &Path,
+    wrong: &mut Causes,
+) {
     for (index, port) in list(container, "ports").iter().enumerate() {
         let Some(number) = int(port, "hostPort").filter(|number| *number != 0) else {
             continue;
         };
         let (protocol, address) = (text(port, "protocol"), text(port, "hostIP"));
         if !taken.insert((protocol, address, number)) {
-            wrong.duplicate(&at.index(index).field("hostPort"), format!("{protocol}/{address}/{number}"));
+            wrong.duplicate(
+                &at.index(index).field("hostPort"),
+                format!("{protocol}/{address}/{number}"),
+            );
         }
     }
 }
@@ -227,9 +302,16 @@ pub(crate) fn check_host_network(spec: &Value, place: Place, at: &Path, wrong: &
         for (index, container) in list(spec, field).iter().enumerate() {
             let at = at.field(field).index(index).field("ports");
             for (index, port) in list(container, "ports").iter().enumerate() {
-                let (host, own) = (int(port, "hostPort").unwrap_or(0), int(port, "containerPort").unwrap_or(0));
+                let (host, own) = (
+                    int(port, "hostPort").unwrap_or(0),
+                    int(port, "containerPort").unwrap_or(0),
+                );
                 if (place == Place::Pod || host != 0) && host != own {
-                    wrong.invalid(&at.index(index).field("hostPort"), host, "must match `containerPort` when `hostNetwork` is true");
+                    wrong.invalid(
+                        &at.index(index).field("hostPort"),
+                        host,
+                        "must match `containerPort` when `hostNetwork` is true",
+                    );
                 }
             }
         }
@@ -255,10 +337,21 @@ fn mounts(container: &Value, volumes: &Sound<'_>, at: &Path, wrong: &mut Causes)
             wrong.invalid(&item.field("mountPath"), path, "must be unique");
         }
         if devices.iter().any(|device| text(device, "name") == name) {
-            wrong.invalid(&item.field("name"), name, "must not already exist in volumeDevices");
+            wrong.invalid(
+                &item.field("name"),
+                name,
+                "must not already exist in volumeDevices",
+            );
         }
-        if devices.iter().any(|device| text(device, "devicePath") == path) {
-            wrong.invalid(&item.field("mountPath"), path, "must not already exist as a path in volumeDevices");
+        if devices
+            .iter()
+            .any(|device| text(device, "devicePath") == path)
+        {
+            wrong.invalid(
+                &item.field("mountPath"),
+                path,
+                "must not already exist as a path in volumeDevices",
+            );
         }
         // upstream tells faults of these at the list, not at its item.
         sub_paths(mount, at, &item, wrong);
@@ -274,7 +367,11 @@ fn sub_paths(mount: &Value, at: &Path, item: &Path, wrong: &mut Causes) {
     }
     if !expression.is_empty() {
         if !plain.is_empty() {
-            wrong.invalid(&item.field("subPathExpr"), expression, "subPathExpr and subPath are mutually exclusive");
+            wrong.invalid(
+                &item.field("subPathExpr"),
+                expression,
+                "subPathExpr and subPath are mutually exclusive",
+            );
         }
         descending(expression, &at.field("subPathExpr"), wrong);
     }
@@ -288,7 +385,10 @@ fn propagation(mount: &Value, container: &Value, at: &Path, wrong: &mut Causes) 
     let wanted = text(mount, "mountPropagation");
     wrong.one_of(&at, wanted, &PROPAGATIONS);
     if wanted == "Bidirectional" && !yes(get(container, "securityContext"), "privileged") {
-        wrong.forbidden(&at, "Bidirectional mount propagation is available only to privileged containers");
+        wrong.forbidden(
+            &at,
+            "Bidirectional mount propagation is available only to privileged containers",
+        );
     }
 }
 
@@ -305,7 +405,10 @@ fn recursive_read_only(mount: &Value, item: &Path, wrong: &mut Causes) {
                 wrong.forbidden(&at, "may only be specified when readOnly is true");
             }
             if !matches!(text(mount, "mountPropagation"), "" | "None") {
-                wrong.forbidden(&at, "may only be specified when mountPropagation is None or not specified");
+                wrong.forbidden(
+                    &at,
+                    "may only be specified when mountPropagation is None or not specified",
+                );
             }
         }
         _ => wrong.not_supported(&at, wanted, &["Disabled", "IfPossible", "Enabled"]),
@@ -338,7 +441,11 @@ fn devices(container: &Value, volumes: &Sound<'_>, at: &Path, wrong: &mut Causes
             wrong.invalid(&at.field("devicePath"), path, "must be unique");
         }
         if syntax::has_backsteps(path) {
-            wrong.invalid(&at.field("devicePath"), path, "can not contain backsteps ('..')");
+            wrong.invalid(
+                &at.field("devicePath"),
+                path,
+                "can not contain backsteps ('..')",
+            );
         }
     }
 }
@@ -347,7 +454,12 @@ fn hooks_and_probes(container: &Value, grace: Option<i64>, at: &Path, wrong: &mu
     let hooks = get(container, "lifecycle");
     for name in ["postStart", "preStop"] {
         if has(hooks, name) {
-            handler(get(hooks, name), grace, &at.field("lifecycle").field(name), wrong);
+            handler(
+                get(hooks, name),
+                grace,
+                &at.field("lifecycle").field(name),
+                wrong,
+            );
         }
     }
     for name in PROBES {
@@ -360,7 +472,13 @@ fn hooks_and_probes(container: &Value, grace: Option<i64>, at: &Path, wrong: &mu
 
 fn check_probe(name: &str, probe: &Value, grace: Option<i64>, at: &Path, wrong: &mut Causes) {
     handler(probe, grace, at, wrong);
-    for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+    for field in [
+        "initialDelaySeconds",
+        "timeoutSeconds",
+        "periodSeconds",
+        "successThreshold",
+        "failureThreshold",
+    ] {
         if let Some(number) = int(probe, field).filter(|number| *number < 0) {
             wrong.invalid(&at.field(field), number, NOT_NEGATIVE);
         }
@@ -374,7 +492,9 @@ fn check_probe(name: &str, probe: &Value, grace: Option<i64>, at: &Path, wrong: 
             wrong.invalid(&own_grace, seconds, "must not be set for readinessProbes");
         }
     }
-    if let Some(times) = int(probe, "successThreshold").filter(|times| *times != 1 && name != "readinessProbe") {
+    if let Some(times) =
+        int(probe, "successThreshold").filter(|times| *times != 1 && name != "readinessProbe")
+    {
         wrong.invalid(&at.field("successThreshold"), times, "must be 1");
     }
 }
@@ -393,7 +513,9 @@ fn handler(handler: &Value, grace: Option<i64>, at: &Path, wrong: &mut Causes) {
         }
         found = true;
         match name {
-            "exec" if list(action, "command").is_empty() => wrong.required(&at.field("command"), ""),
+            "exec" if list(action, "command").is_empty() => {
+                wrong.required(&at.field("command"), "")
+            }
             "httpGet" => http_get(action, &at, wrong),
             "tcpSocket" => port_number_or_name(get(action, "port"), &at.field("port"), wrong),
             "grpc" => port_number(int(action, "port").unwrap_or(0), &at.field("port"), wrong),
@@ -411,17 +533,26 @@ fn http_get(action: &Value, at: &Path, wrong: &mut Causes) {
         wrong.required(&at.field("path"), "");
     }
     port_number_or_name(get(action, "port"), &at.field("port"), wrong);
-    wrong.one_of(&at.field("scheme"), text(action, "scheme"), &["HTTP", "HTTPS"]);
+    wrong.one_of(
+        &at.field("scheme"),
+        text(action, "scheme"),
+        &["HTTP", "HTTPS"],
+    );
     for header in list(action, "httpHeaders") {
         let name = text(header, "name");
-        wrong.complaints(&at.field("httpHeaders"), name, &syntax::http_header_name(name));
+        wrong.complaints(
+            &at.field("httpHeaders"),
+            name,
+            &syntax::http_header_name(name),
+        );
     }
 }
 
 fn sleep(action: &Value, grace: i64, at: &Path, wrong: &mut Causes) {
     let seconds = int(action, "seconds").unwrap_or(0);
     if seconds < 0 || seconds > grace {
-        let detail = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+        let detail =
+            format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
         wrong.invalid(at, seconds, &detail);
     }
 }

@@ -21,8 +21,13 @@ const ENV_FIELDS: [&str; 9] = [
 ];
 
 /// The fields of a pod that a file may show.
-pub(crate) const VOLUME_FIELDS: [&str; 5] =
-    ["metadata.name", "metadata.namespace", "metadata.labels", "metadata.annotations", "metadata.uid"];
+pub(crate) const VOLUME_FIELDS: [&str; 5] = [
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.labels",
+    "metadata.annotations",
+    "metadata.uid",
+];
 
 /// The fields of a pod that have a name in this API at all.
 const KNOWN_FIELDS: [&str; 14] = [
@@ -42,10 +47,18 @@ const KNOWN_FIELDS: [&str; 14] = [
     "status.podIPs",
 ];
 
-const RESOURCES: [&str; 6] =
-    ["limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage", "requests.memory"];
+const RESOURCES: [&str; 6] = [
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "requests.cpu",
+    "requests.ephemeral-storage",
+    "requests.memory",
+];
 const CPU_DIVISORS: [&str; 2] = ["1m", "1"];
-const BYTE_DIVISORS: [&str; 13] = ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
+const BYTE_DIVISORS: [&str; 13] = [
+    "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei",
+];
 
 /// The rules of `env`.
 pub(crate) fn check(container: &Value, at: &Path, wrong: &mut Causes) {
@@ -69,7 +82,13 @@ pub(crate) fn check(container: &Value, at: &Path, wrong: &mut Causes) {
 fn value_from(variable: &Value, at: &Path, wrong: &mut Causes) {
     let source = get(variable, "valueFrom");
     let mut sources = 0;
-    for name in ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"] {
+    for name in [
+        "fieldRef",
+        "resourceFieldRef",
+        "configMapKeyRef",
+        "secretKeyRef",
+        "fileKeyRef",
+    ] {
         let reference = get(source, name);
         if reference.is_null() {
             continue;
@@ -114,7 +133,11 @@ fn env_from(source: &Value, at: &Path, index: usize, wrong: &mut Causes) {
     match sources {
         0 => wrong.invalid(at, "", "must specify one of: `configMapRef` or `secretRef`"),
         1 => {}
-        _ => wrong.invalid(at, "", "may not have more than one field specified at a time"),
+        _ => wrong.invalid(
+            at,
+            "",
+            "may not have more than one field specified at a time",
+        ),
     }
 }
 
@@ -148,21 +171,39 @@ pub(crate) fn field_ref(reference: &Value, allowed: &[&str], at: &Path, wrong: &
         return;
     }
     if version != "v1" {
-        wrong.invalid(&at.field("fieldPath"), path, &format!("error converting fieldPath: unsupported pod version: {version}"));
+        wrong.invalid(
+            &at.field("fieldPath"),
+            path,
+            &format!("error converting fieldPath: unsupported pod version: {version}"),
+        );
         return;
     }
     match subscripted(path) {
-        Some(("metadata.annotations", key)) => wrong.complaints(at, key, &syntax::qualified_name(&key.to_lowercase())),
+        Some(("metadata.annotations", key)) => {
+            wrong.complaints(at, key, &syntax::qualified_name(&key.to_lowercase()))
+        }
         Some(("metadata.labels", key)) => wrong.complaints(at, key, &syntax::qualified_name(key)),
-        Some(_) => wrong.invalid(&at.field("fieldPath"), path, &format!("error converting fieldPath: field label does not support subscript: {path}")),
+        Some(_) => wrong.invalid(
+            &at.field("fieldPath"),
+            path,
+            &format!("error converting fieldPath: field label does not support subscript: {path}"),
+        ),
         None => plain_field(path, allowed, &at.field("fieldPath"), wrong),
     }
 }
 
 fn plain_field(path: &str, allowed: &[&str], at: &Path, wrong: &mut Causes) {
-    let path = if path == "spec.host" { "spec.nodeName" } else { path };
+    let path = if path == "spec.host" {
+        "spec.nodeName"
+    } else {
+        path
+    };
     if !KNOWN_FIELDS.contains(&path) {
-        wrong.invalid(at, path, &format!("error converting fieldPath: field label not supported: {path}"));
+        wrong.invalid(
+            at,
+            path,
+            &format!("error converting fieldPath: field label not supported: {path}"),
+        );
     } else if !allowed.contains(&path) {
         wrong.not_supported(at, path, allowed);
     }
@@ -175,7 +216,12 @@ fn subscripted(path: &str) -> Option<(&str, &str)> {
 }
 
 /// A reference to a resource of a container; a file must name the container.
-pub(crate) fn resource_ref(reference: &Value, names_container: bool, at: &Path, wrong: &mut Causes) {
+pub(crate) fn resource_ref(
+    reference: &Value,
+    names_container: bool,
+    at: &Path,
+    wrong: &mut Causes,
+) {
     let resource = text(reference, "resource");
     if names_container && text(reference, "containerName").is_empty() {
         wrong.required(&at.field("containerName"), "");
@@ -185,7 +231,8 @@ pub(crate) fn resource_ref(reference: &Value, names_container: bool, at: &Path, 
         wrong.required(&at.field("resource"), "");
         return;
     }
-    let huge = resource.starts_with("limits.hugepages-") || resource.starts_with("requests.hugepages-");
+    let huge =
+        resource.starts_with("limits.hugepages-") || resource.starts_with("requests.hugepages-");
     if !huge && !RESOURCES.contains(&resource) {
         wrong.not_supported(&at.field("resource"), resource, &RESOURCES);
     }
@@ -197,13 +244,18 @@ fn divisor(resource: &str, reference: &Value, at: &Path, wrong: &mut Causes) {
         return;
     };
     let (allowed, what): (&[&str], &str) = match resource {
-        "limits.cpu" | "requests.cpu" => (&CPU_DIVISORS, "only divisor's values 1m and 1 are supported with the cpu resource"),
+        "limits.cpu" | "requests.cpu" => (
+            &CPU_DIVISORS,
+            "only divisor's values 1m and 1 are supported with the cpu resource",
+        ),
         _ => (
             &BYTE_DIVISORS,
             "only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with this resource",
         ),
     };
-    let fine = allowed.iter().any(|word| amount::nano(&Value::from(*word)) == Some(nano));
+    let fine = allowed
+        .iter()
+        .any(|word| amount::nano(&Value::from(*word)) == Some(nano));
     if !fine {
         wrong.invalid(at, resource, what);
     }

@@ -54,7 +54,12 @@ pub(crate) fn check_pod_level(spec: &Value, at: &Path, wrong: &mut Causes) {
     check_with(get(spec, "resources"), pod_resource_name, at, wrong);
 }
 
-fn check_with(resources: &Value, name_rule: fn(&str, &Path, &mut Causes), at: &Path, wrong: &mut Causes) {
+fn check_with(
+    resources: &Value,
+    name_rule: fn(&str, &Path, &mut Causes),
+    at: &Path,
+    wrong: &mut Causes,
+) {
     let (limits_at, requests_at) = (at.field("limits"), at.field("requests"));
     for (name, amount) in entries(resources, "limits") {
         name_rule(name, &limits_at.key(name), wrong);
@@ -63,12 +68,26 @@ fn check_with(resources: &Value, name_rule: fn(&str, &Path, &mut Causes), at: &P
     for (name, amount) in entries(resources, "requests") {
         name_rule(name, &requests_at.key(name), wrong);
         quantity(name, amount, &requests_at.key(name), wrong);
-        below_limit(name, amount, get(get(resources, "limits"), name), &limits_at, &requests_at, wrong);
+        below_limit(
+            name,
+            amount,
+            get(get(resources, "limits"), name),
+            &limits_at,
+            &requests_at,
+            wrong,
+        );
     }
     huge_pages_need_company(resources, at, wrong);
 }
 
-fn below_limit(name: &str, request: &Value, limit: &Value, limits_at: &Path, requests_at: &Path, wrong: &mut Causes) {
+fn below_limit(
+    name: &str,
+    request: &Value,
+    limit: &Value,
+    limits_at: &Path,
+    requests_at: &Path,
+    wrong: &mut Causes,
+) {
     let (Some(wanted), Some(most)) = (amount::nano(request), amount::nano(limit)) else {
         if limit.is_null() && !may_overcommit(name) {
             wrong.required(limits_at, "Limit must be set for non overcommit resources");
@@ -77,14 +96,26 @@ fn below_limit(name: &str, request: &Value, limit: &Value, limits_at: &Path, req
     };
     let shown = limit.as_str().unwrap_or("");
     if wanted != most && !may_overcommit(name) {
-        wrong.invalid(requests_at, request.clone(), &format!("must be equal to {name} limit of {shown}"));
+        wrong.invalid(
+            requests_at,
+            request.clone(),
+            &format!("must be equal to {name} limit of {shown}"),
+        );
     } else if wanted > most {
-        wrong.invalid(requests_at, request.clone(), &format!("must be less than or equal to {name} limit of {shown}"));
+        wrong.invalid(
+            requests_at,
+            request.clone(),
+            &format!("must be less than or equal to {name} limit of {shown}"),
+        );
     }
 }
 
 fn huge_pages_need_company(resources: &Value, at: &Path, wrong: &mut Causes) {
-    let names: Vec<&str> = ["limits", "requests"].iter().flat_map(|field| entries(resources, field)).map(|(name, _)| name).collect();
+    let names: Vec<&str> = ["limits", "requests"]
+        .iter()
+        .flat_map(|field| entries(resources, field))
+        .map(|(name, _)| name)
+        .collect();
     let huge = names.iter().any(|name| is_huge_page(name));
     if huge && !names.iter().any(|name| matches!(*name, "cpu" | "memory")) {
         wrong.forbidden(at, "HugePages require cpu or memory");
@@ -114,7 +145,11 @@ pub(crate) fn resource_name(name: &str, at: &Path, wrong: &mut Causes) {
     if !complaints.is_empty() {
         wrong.complaints(at, name, &complaints);
     } else if !name.contains('/') && !is_standard(name) {
-        wrong.invalid(at, name, "must be a standard resource type or fully qualified");
+        wrong.invalid(
+            at,
+            name,
+            "must be a standard resource type or fully qualified",
+        );
     }
 }
 
@@ -144,7 +179,9 @@ fn is_native(name: &str) -> bool {
 }
 
 fn is_extended(name: &str) -> bool {
-    !is_native(name) && !name.starts_with("requests.") && syntax::qualified_name(&format!("requests.{name}")).is_empty()
+    !is_native(name)
+        && !name.starts_with("requests.")
+        && syntax::qualified_name(&format!("requests.{name}")).is_empty()
 }
 
 fn may_overcommit(name: &str) -> bool {

@@ -16,7 +16,11 @@ const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 /// Checks what a spec says of scheduling.
 pub(crate) fn check(spec: &Value, at: &Path, wrong: &mut Causes) {
     affinity(get(spec, "affinity"), &at.field("affinity"), wrong);
-    topology_spread(list(spec, "topologySpreadConstraints"), &at.field("topologySpreadConstraints"), wrong);
+    topology_spread(
+        list(spec, "topologySpreadConstraints"),
+        &at.field("topologySpreadConstraints"),
+        wrong,
+    );
     tolerations(list(spec, "tolerations"), &at.field("tolerations"), wrong);
 }
 
@@ -29,7 +33,12 @@ fn affinity(affinity: &Value, at: &Path, wrong: &mut Causes) {
     for (index, preferred) in list(nodes, PREFERRED).iter().enumerate() {
         let at = nodes_at.field(PREFERRED).index(index);
         weight(preferred, &at, wrong);
-        node_selector_term(get(preferred, "preference"), Values::Any, &at.field("preference"), wrong);
+        node_selector_term(
+            get(preferred, "preference"),
+            Values::Any,
+            &at.field("preference"),
+            wrong,
+        );
     }
     for field in ["podAffinity", "podAntiAffinity"] {
         let pods = get(affinity, field);
@@ -40,7 +49,11 @@ fn affinity(affinity: &Value, at: &Path, wrong: &mut Causes) {
         for (index, preferred) in list(pods, PREFERRED).iter().enumerate() {
             let at = at.field(PREFERRED).index(index);
             weight(preferred, &at, wrong);
-            pod_term(get(preferred, "podAffinityTerm"), &at.field("podAffinityTerm"), wrong);
+            pod_term(
+                get(preferred, "podAffinityTerm"),
+                &at.field("podAffinityTerm"),
+                wrong,
+            );
         }
     }
 }
@@ -73,7 +86,12 @@ enum Values {
 
 fn node_selector_term(term: &Value, allowed: Values, at: &Path, wrong: &mut Causes) {
     for (index, requirement) in list(term, "matchExpressions").iter().enumerate() {
-        node_label(requirement, allowed, &at.field("matchExpressions").index(index), wrong);
+        node_label(
+            requirement,
+            allowed,
+            &at.field("matchExpressions").index(index),
+            wrong,
+        );
     }
     for (index, requirement) in list(term, "matchFields").iter().enumerate() {
         node_field(requirement, &at.field("matchFields").index(index), wrong);
@@ -84,15 +102,29 @@ fn node_label(requirement: &Value, allowed: Values, at: &Path, wrong: &mut Cause
     let values = texts(requirement, "values");
     match text(requirement, "operator") {
         "In" | "NotIn" if values.is_empty() => wrong.required(&at.field("values"), NEED_VALUES),
-        "Exists" | "DoesNotExist" if !values.is_empty() => wrong.forbidden(&at.field("values"), NO_VALUES),
+        "Exists" | "DoesNotExist" if !values.is_empty() => {
+            wrong.forbidden(&at.field("values"), NO_VALUES)
+        }
         "Gt" | "Lt" if values.len() != 1 => wrong.required(&at.field("values"), ONE_VALUE),
         "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-        other => wrong.invalid(&at.field("operator"), other, "not a valid selector operator"),
+        other => wrong.invalid(
+            &at.field("operator"),
+            other,
+            "not a valid selector operator",
+        ),
     }
     let key = text(requirement, "key");
     wrong.complaints(&at.field("key"), key, &syntax::qualified_name(key));
-    for (index, value) in values.iter().enumerate().filter(|_| allowed == Values::OfLabels) {
-        wrong.complaints(&at.field("values").index(index), value, &syntax::label_value(value));
+    for (index, value) in values
+        .iter()
+        .enumerate()
+        .filter(|_| allowed == Values::OfLabels)
+    {
+        wrong.complaints(
+            &at.field("values").index(index),
+            value,
+            &syntax::label_value(value),
+        );
     }
 }
 
@@ -100,15 +132,26 @@ fn node_field(requirement: &Value, at: &Path, wrong: &mut Causes) {
     let values = texts(requirement, "values");
     match text(requirement, "operator") {
         "In" | "NotIn" if values.len() != 1 => {
-            wrong.required(&at.field("values"), "must be only one value when `operator` is 'In' or 'NotIn' for node field selector");
+            wrong.required(
+                &at.field("values"),
+                "must be only one value when `operator` is 'In' or 'NotIn' for node field selector",
+            );
         }
         "In" | "NotIn" => {}
-        other => wrong.invalid(&at.field("operator"), other, "not a valid selector operator"),
+        other => wrong.invalid(
+            &at.field("operator"),
+            other,
+            "not a valid selector operator",
+        ),
     }
     match text(requirement, "key") {
         "metadata.name" => {
             for (index, name) in values.iter().enumerate() {
-                wrong.complaints(&at.field("values").index(index), name, &syntax::dns1123_subdomain(name));
+                wrong.complaints(
+                    &at.field("values").index(index),
+                    name,
+                    &syntax::dns1123_subdomain(name),
+                );
             }
         }
         other => wrong.invalid(&at.field("key"), other, "not a valid field selector key"),
@@ -134,10 +177,17 @@ fn pod_term(term: &Value, at: &Path, wrong: &mut Causes) {
 fn label_keys(term: &Value, field: &str, at: &Path, wrong: &mut Causes) {
     let keys = texts(term, field);
     if !keys.is_empty() && !has(term, "labelSelector") {
-        wrong.forbidden(&at.field(field), "must not be specified when labelSelector is not set");
+        wrong.forbidden(
+            &at.field(field),
+            "must not be specified when labelSelector is not set",
+        );
     }
     for (index, key) in keys.iter().enumerate() {
-        wrong.complaints(&at.field(field).index(index), key, &syntax::qualified_name(key));
+        wrong.complaints(
+            &at.field(field).index(index),
+            key,
+            &syntax::qualified_name(key),
+        );
     }
 }
 
@@ -148,25 +198,45 @@ fn topology_spread(constraints: &[Value], at: &Path, wrong: &mut Causes) {
         if skew <= 0 {
             wrong.invalid(&at.field("maxSkew"), skew, "must be greater than zero");
         }
-        let (key, otherwise) = (text(constraint, "topologyKey"), text(constraint, "whenUnsatisfiable"));
+        let (key, otherwise) = (
+            text(constraint, "topologyKey"),
+            text(constraint, "whenUnsatisfiable"),
+        );
         if key.is_empty() {
             wrong.required(&at.field("topologyKey"), "can not be empty");
         } else {
             wrong.complaints(&at.field("topologyKey"), key, &syntax::qualified_name(key));
         }
-        wrong.one_of(&at.field("whenUnsatisfiable"), otherwise, &["DoNotSchedule", "ScheduleAnyway"]);
-        let repeated = constraints.iter().skip(index + 1).any(|later| text(later, "topologyKey") == key && text(later, "whenUnsatisfiable") == otherwise);
+        wrong.one_of(
+            &at.field("whenUnsatisfiable"),
+            otherwise,
+            &["DoNotSchedule", "ScheduleAnyway"],
+        );
+        let repeated = constraints.iter().skip(index + 1).any(|later| {
+            text(later, "topologyKey") == key && text(later, "whenUnsatisfiable") == otherwise
+        });
         if repeated {
-            wrong.duplicate(&at.field("{topologyKey, whenUnsatisfiable}"), format!("{{{key}, {otherwise}}}"));
+            wrong.duplicate(
+                &at.field("{topologyKey, whenUnsatisfiable}"),
+                format!("{{{key}, {otherwise}}}"),
+            );
         }
         for field in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
             if has(constraint, field) {
-                wrong.one_of(&at.field(field), text(constraint, field), &["Honor", "Ignore"]);
+                wrong.one_of(
+                    &at.field(field),
+                    text(constraint, field),
+                    &["Honor", "Ignore"],
+                );
             }
         }
         min_domains(constraint, &at.field("minDomains"), wrong);
         label_keys(constraint, "matchLabelKeys", &at, wrong);
-        selector::check(get(constraint, "labelSelector"), &at.field("labelSelector"), wrong);
+        selector::check(
+            get(constraint, "labelSelector"),
+            &at.field("labelSelector"),
+            wrong,
+        );
     }
 }
 
@@ -178,7 +248,11 @@ fn min_domains(constraint: &Value, at: &Path, wrong: &mut Causes) {
         wrong.invalid(at, least, "must be greater than zero");
     }
     if text(constraint, "whenUnsatisfiable") != "DoNotSchedule" {
-        wrong.invalid(at, least, "can only use minDomains if whenUnsatisfiable=DoNotSchedule");
+        wrong.invalid(
+            at,
+            least,
+            "can only use minDomains if whenUnsatisfiable=DoNotSchedule",
+        );
     }
 }
 
@@ -186,7 +260,11 @@ fn min_domains(constraint: &Value, at: &Path, wrong: &mut Causes) {
 pub(crate) fn tolerations(tolerations: &[Value], at: &Path, wrong: &mut Causes) {
     for (index, toleration) in tolerations.iter().enumerate() {
         let at = at.index(index);
-        let (key, operator, effect) = (text(toleration, "key"), text(toleration, "operator"), text(toleration, "effect"));
+        let (key, operator, effect) = (
+            text(toleration, "key"),
+            text(toleration, "operator"),
+            text(toleration, "effect"),
+        );
         if !key.is_empty() {
             wrong.complaints(&at.field("key"), key, &syntax::qualified_name(key));
         }
@@ -198,7 +276,11 @@ pub(crate) fn tolerations(tolerations: &[Value], at: &Path, wrong: &mut Causes) 
             );
         }
         if has(toleration, "tolerationSeconds") && effect != "NoExecute" {
-            wrong.invalid(&at.field("effect"), effect, "effect must be 'NoExecute' when `tolerationSeconds` is set");
+            wrong.invalid(
+                &at.field("effect"),
+                effect,
+                "effect must be 'NoExecute' when `tolerationSeconds` is set",
+            );
         }
         value_fits_operator(toleration, operator, &at.field("operator"), wrong);
         if !effect.is_empty() {
@@ -217,7 +299,11 @@ fn value_fits_operator(toleration: &Value, operator: &str, at: &Path, wrong: &mu
             }
         }
         "Exists" if !value.is_empty() => {
-            wrong.invalid(at, toleration.clone(), "value must be empty when `operator` is 'Exists'");
+            wrong.invalid(
+                at,
+                toleration.clone(),
+                "value must be empty when `operator` is 'Exists'",
+            );
         }
         "Exists" => {}
         other => wrong.not_supported(at, other, &["Equal", "Exists"]),

@@ -17,15 +17,41 @@ pub(crate) fn check_pod(spec: &Value, at: &Path, wrong: &mut Causes) {
     }
     for (index, group) in list(context, "supplementalGroups").iter().enumerate() {
         for complaint in syntax::id(group.as_i64().unwrap_or(0)) {
-            wrong.invalid(&at.field("supplementalGroups").index(index), group.clone(), &complaint);
+            wrong.invalid(
+                &at.field("supplementalGroups").index(index),
+                group.clone(),
+                &complaint,
+            );
         }
     }
     if yes(spec, "shareProcessNamespace") && yes(spec, "hostPID") {
-        wrong.invalid(&at.field("shareProcessNamespace"), true, "ShareProcessNamespace and HostPID cannot both be enabled");
+        wrong.invalid(
+            &at.field("shareProcessNamespace"),
+            true,
+            "ShareProcessNamespace and HostPID cannot both be enabled",
+        );
     }
-    one_of_if_set(context, "fsGroupChangePolicy", &["Always", "OnRootMismatch"], at, wrong);
-    one_of_if_set(context, "supplementalGroupsPolicy", &["Merge", "Strict"], at, wrong);
-    one_of_if_set(context, "seLinuxChangePolicy", &["MountOption", "Recursive"], at, wrong);
+    one_of_if_set(
+        context,
+        "fsGroupChangePolicy",
+        &["Always", "OnRootMismatch"],
+        at,
+        wrong,
+    );
+    one_of_if_set(
+        context,
+        "supplementalGroupsPolicy",
+        &["Merge", "Strict"],
+        at,
+        wrong,
+    );
+    one_of_if_set(
+        context,
+        "seLinuxChangePolicy",
+        &["MountOption", "Recursive"],
+        at,
+        wrong,
+    );
     sysctls(context, &at.field("sysctls"), wrong);
     profiles(context, at, wrong);
 }
@@ -45,7 +71,11 @@ pub(crate) fn check_container(container: &Value, at: &Path, wrong: &mut Causes) 
 
 fn no_escalation(context: &Value, at: &Path, wrong: &mut Causes) {
     if yes(context, "privileged") {
-        wrong.invalid(at, context.clone(), "cannot set `allowPrivilegeEscalation` to false and `privileged` to true");
+        wrong.invalid(
+            at,
+            context.clone(),
+            "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+        );
     }
     for capability in list(get(context, "capabilities"), "add") {
         if matches!(capability.as_str(), Some("CAP_SYS_ADMIN")) {
@@ -80,7 +110,10 @@ fn profiles(context: &Value, at: &Path, wrong: &mut Causes) {
 fn check_profile(field: &str, profile: &Value, at: &Path, wrong: &mut Causes) {
     let path_at = at.field("localhostProfile");
     match text(profile, "type") {
-        "" => wrong.required(&at.field("type"), &format!("type is required when {field} is set")),
+        "" => wrong.required(
+            &at.field("type"),
+            &format!("type is required when {field} is set"),
+        ),
         "Localhost" if !has(profile, "localhostProfile") => {
             wrong.required(&path_at, "must be set when seccomp type is Localhost");
         }
@@ -88,7 +121,11 @@ fn check_profile(field: &str, profile: &Value, at: &Path, wrong: &mut Causes) {
         other => {
             wrong.one_of(&at.field("type"), other, &PROFILE_TYPES);
             if has(profile, "localhostProfile") {
-                wrong.invalid(&path_at, get(profile, "localhostProfile").clone(), "can only be set when seccomp type is Localhost");
+                wrong.invalid(
+                    &path_at,
+                    get(profile, "localhostProfile").clone(),
+                    "can only be set when seccomp type is Localhost",
+                );
             }
         }
     }
@@ -111,5 +148,8 @@ fn sysctls(context: &Value, at: &Path, wrong: &mut Causes) {
 }
 
 fn is_sysctl(name: &str) -> bool {
-    name.len() <= 253 && name.split(['.', '/']).all(|part| syntax::dns1123_label(&part.replace('_', "-")).is_empty())
+    name.len() <= 253
+        && name
+            .split(['.', '/'])
+            .all(|part| syntax::dns1123_label(&part.replace('_', "-")).is_empty())
 }

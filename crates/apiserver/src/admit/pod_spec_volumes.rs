@@ -9,8 +9,16 @@ use super::cause::{Causes, Path};
 use super::read::{get, has, int, list, text};
 use super::{metadata, persistentvolumeclaim, pod_spec_env, syntax};
 
-const HOST_PATH_TYPES: [&str; 8] =
-    ["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"];
+const HOST_PATH_TYPES: [&str; 8] = [
+    "",
+    "DirectoryOrCreate",
+    "Directory",
+    "FileOrCreate",
+    "File",
+    "Socket",
+    "CharDevice",
+    "BlockDevice",
+];
 const LEAST_TOKEN_SECONDS: i64 = 600;
 const MOST_TOKEN_SECONDS: i64 = 1 << 32;
 const MODE_WORDS: &str = "must be a number between 0 and 0777 (octal), both inclusive";
@@ -23,26 +31,44 @@ const SOURCES: [(&str, SourceRule); 29] = [
     ("emptyDir", empty_dir),
     ("hostPath", host_path),
     ("gitRepo", git_repo),
-    ("gcePersistentDisk", |source, at, wrong| needed(source, &["pdName"], at, wrong)),
-    ("awsElasticBlockStore", |source, at, wrong| needed(source, &["volumeID"], at, wrong)),
+    ("gcePersistentDisk", |source, at, wrong| {
+        needed(source, &["pdName"], at, wrong)
+    }),
+    ("awsElasticBlockStore", |source, at, wrong| {
+        needed(source, &["volumeID"], at, wrong)
+    }),
     ("secret", secret),
     ("nfs", nfs),
-    ("iscsi", |source, at, wrong| needed(source, &["targetPortal", "iqn"], at, wrong)),
-    ("glusterfs", |source, at, wrong| needed(source, &["endpoints", "path"], at, wrong)),
+    ("iscsi", |source, at, wrong| {
+        needed(source, &["targetPortal", "iqn"], at, wrong)
+    }),
+    ("glusterfs", |source, at, wrong| {
+        needed(source, &["endpoints", "path"], at, wrong)
+    }),
     ("flocker", accepted),
-    ("persistentVolumeClaim", |source, at, wrong| needed(source, &["claimName"], at, wrong)),
+    ("persistentVolumeClaim", |source, at, wrong| {
+        needed(source, &["claimName"], at, wrong)
+    }),
     ("rbd", accepted),
-    ("cinder", |source, at, wrong| needed(source, &["volumeID"], at, wrong)),
+    ("cinder", |source, at, wrong| {
+        needed(source, &["volumeID"], at, wrong)
+    }),
     ("cephfs", accepted),
     ("quobyte", accepted),
     ("downwardAPI", downward_api),
     ("fc", accepted),
-    ("azureFile", |source, at, wrong| needed(source, &["secretName", "shareName"], at, wrong)),
+    ("azureFile", |source, at, wrong| {
+        needed(source, &["secretName", "shareName"], at, wrong)
+    }),
     ("configMap", config_map),
-    ("vsphereVolume", |source, at, wrong| needed(source, &["volumePath"], at, wrong)),
+    ("vsphereVolume", |source, at, wrong| {
+        needed(source, &["volumePath"], at, wrong)
+    }),
     ("photonPersistentDisk", accepted),
     ("portworxVolume", accepted),
-    ("azureDisk", |source, at, wrong| needed(source, &["diskName", "diskURI"], at, wrong)),
+    ("azureDisk", |source, at, wrong| {
+        needed(source, &["diskName", "diskURI"], at, wrong)
+    }),
     ("storageos", accepted),
     ("projected", projected),
     ("scaleIO", accepted),
@@ -110,7 +136,10 @@ fn needed(source: &Value, fields: &[&str], at: &Path, wrong: &mut Causes) {
 
 fn empty_dir(source: &Value, at: &Path, wrong: &mut Causes) {
     if amount::nano(get(source, "sizeLimit")).is_some_and(|limit| limit < 0) {
-        wrong.forbidden(&at.field("sizeLimit"), "SizeLimit field must be a valid resource quantity");
+        wrong.forbidden(
+            &at.field("sizeLimit"),
+            "SizeLimit field must be a valid resource quantity",
+        );
     }
 }
 
@@ -172,15 +201,31 @@ fn downward_items(source: &Value, at: &Path, wrong: &mut Causes) {
         inner_path(text(item, "path"), &at.field("path"), wrong);
         match (has(item, "fieldRef"), has(item, "resourceFieldRef")) {
             (true, both) => {
-                pod_spec_env::field_ref(get(item, "fieldRef"), &pod_spec_env::VOLUME_FIELDS, &at.field("fieldRef"), wrong);
+                pod_spec_env::field_ref(
+                    get(item, "fieldRef"),
+                    &pod_spec_env::VOLUME_FIELDS,
+                    &at.field("fieldRef"),
+                    wrong,
+                );
                 if both {
-                    wrong.invalid(&at, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously");
+                    wrong.invalid(
+                        &at,
+                        "resource",
+                        "fieldRef and resourceFieldRef can not be specified simultaneously",
+                    );
                 }
             }
             (false, true) => {
-                pod_spec_env::resource_ref(get(item, "resourceFieldRef"), true, &at.field("resourceFieldRef"), wrong);
+                pod_spec_env::resource_ref(
+                    get(item, "resourceFieldRef"),
+                    true,
+                    &at.field("resourceFieldRef"),
+                    wrong,
+                );
             }
-            (false, false) => wrong.required(&at, "one of fieldRef and resourceFieldRef is required"),
+            (false, false) => {
+                wrong.required(&at, "one of fieldRef and resourceFieldRef is required")
+            }
         }
         mode(item, "mode", &at, wrong);
     }
@@ -190,13 +235,32 @@ fn projected(source: &Value, at: &Path, wrong: &mut Causes) {
     mode(source, "defaultMode", at, wrong);
     let mut paths = BTreeSet::new();
     for (index, projection) in list(source, "sources").iter().enumerate() {
-        projection_source(projection, at, &at.field("sources").index(index), &mut paths, wrong);
+        projection_source(
+            projection,
+            at,
+            &at.field("sources").index(index),
+            &mut paths,
+            wrong,
+        );
     }
 }
 
-fn projection_source<'a>(projection: &'a Value, whole: &Path, at: &Path, paths: &mut BTreeSet<&'a str>, wrong: &mut Causes) {
+fn projection_source<'a>(
+    projection: &'a Value,
+    whole: &Path,
+    at: &Path,
+    paths: &mut BTreeSet<&'a str>,
+    wrong: &mut Causes,
+) {
     let mut found = false;
-    for name in ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"] {
+    for name in [
+        "secret",
+        "configMap",
+        "downwardAPI",
+        "serviceAccountToken",
+        "clusterTrustBundle",
+        "podCertificate",
+    ] {
         let source = get(projection, name);
         if source.is_null() {
             continue;
@@ -220,10 +284,19 @@ fn projection_source<'a>(projection: &'a Value, whole: &Path, at: &Path, paths: 
     }
 }
 
-fn one_owner_of_each_path<'a>(name: &str, source: &'a Value, whole: &Path, paths: &mut BTreeSet<&'a str>, wrong: &mut Causes) {
+fn one_owner_of_each_path<'a>(
+    name: &str,
+    source: &'a Value,
+    whole: &Path,
+    paths: &mut BTreeSet<&'a str>,
+    wrong: &mut Causes,
+) {
     let own = match name {
         "serviceAccountToken" => vec![text(source, "path")],
-        _ => list(source, "items").iter().map(|item| text(item, "path")).collect(),
+        _ => list(source, "items")
+            .iter()
+            .map(|item| text(item, "path"))
+            .collect(),
     };
     for path in own {
         if !path.is_empty() && !paths.insert(path) {
@@ -236,10 +309,18 @@ fn token(source: &Value, at: &Path, wrong: &mut Causes) {
     if let Some(seconds) = int(source, "expirationSeconds") {
         let at = at.field("expirationSeconds");
         if seconds < LEAST_TOKEN_SECONDS {
-            wrong.invalid(&at, seconds, "may not specify a duration less than 10 minutes");
+            wrong.invalid(
+                &at,
+                seconds,
+                "may not specify a duration less than 10 minutes",
+            );
         }
         if seconds > MOST_TOKEN_SECONDS {
-            wrong.invalid(&at, seconds, "may not specify a duration larger than 2^32 seconds");
+            wrong.invalid(
+                &at,
+                seconds,
+                "may not specify a duration larger than 2^32 seconds",
+            );
         }
     }
     needed(source, &["path"], at, wrong);
@@ -249,7 +330,12 @@ fn token(source: &Value, at: &Path, wrong: &mut Causes) {
 fn csi(source: &Value, at: &Path, wrong: &mut Causes) {
     csi_driver_name(text(source, "driver"), &at.field("driver"), wrong);
     if has(source, "nodePublishSecretRef") {
-        needed(get(source, "nodePublishSecretRef"), &["name"], &at.field("nodePublishSecretRef"), wrong);
+        needed(
+            get(source, "nodePublishSecretRef"),
+            &["name"],
+            &at.field("nodePublishSecretRef"),
+            wrong,
+        );
     }
 }
 
@@ -272,15 +358,27 @@ fn ephemeral(source: &Value, at: &Path, wrong: &mut Causes) {
         wrong.required(&at, "");
         return;
     }
-    metadata::labels(metadata::labels_of(template), &at.field("metadata").field("labels"), wrong);
-    metadata::annotations(get(get(template, "metadata"), "annotations"), &at.field("metadata").field("annotations"), wrong);
+    metadata::labels(
+        metadata::labels_of(template),
+        &at.field("metadata").field("labels"),
+        wrong,
+    );
+    metadata::annotations(
+        get(get(template, "metadata"), "annotations"),
+        &at.field("metadata").field("annotations"),
+        wrong,
+    );
     persistentvolumeclaim::check_spec(get(template, "spec"), &at.field("spec"), wrong);
 }
 
 fn image(source: &Value, at: &Path, wrong: &mut Causes) {
     needed(source, &["reference"], at, wrong);
     if has(source, "pullPolicy") {
-        wrong.one_of(&at.field("pullPolicy"), text(source, "pullPolicy"), &["Always", "IfNotPresent", "Never"]);
+        wrong.one_of(
+            &at.field("pullPolicy"),
+            text(source, "pullPolicy"),
+            &["Always", "IfNotPresent", "Never"],
+        );
     }
 }
 

@@ -10,7 +10,9 @@ use super::{Context, syntax};
 fn addresses_in_step(pod: &mut Value) {
     let status = get(pod, "status");
     let one = text(status, "podIP").to_owned();
-    let first = list(status, "podIPs").first().map(|first| text(first, "ip").to_owned());
+    let first = list(status, "podIPs")
+        .first()
+        .map(|first| text(first, "ip").to_owned());
     if one.is_empty() || first.as_deref() == Some(one.as_str()) {
         return;
     }
@@ -41,12 +43,24 @@ pub(crate) fn check(old: &Value, new: &Value, wrong: &mut Causes) {
     conditions(is, wrong);
     let nominated = text(is, "nominatedNodeName");
     if !nominated.is_empty() {
-        wrong.complaints(&at.field("nominatedNodeName"), nominated, &syntax::dns1123_subdomain(nominated));
+        wrong.complaints(
+            &at.field("nominatedNodeName"),
+            nominated,
+            &syntax::dns1123_subdomain(nominated),
+        );
     }
     let policy = text(get(old, "spec"), "restartPolicy");
-    let own_policies = list(get(old, "spec"), "containers").iter().any(|container| has(container, "restartPolicy"));
+    let own_policies = list(get(old, "spec"), "containers")
+        .iter()
+        .any(|container| has(container, "restartPolicy"));
     if policy != "Always" && !own_policies {
-        ends_stay(list(was, "containerStatuses"), list(is, "containerStatuses"), policy, &at.field("containerStatuses"), wrong);
+        ends_stay(
+            list(was, "containerStatuses"),
+            list(is, "containerStatuses"),
+            policy,
+            &at.field("containerStatuses"),
+            wrong,
+        );
     }
     for (field, single) in [("podIPs", "podIP"), ("hostIPs", "hostIP")] {
         addresses(is, field, single, &at.field(field), wrong);
@@ -60,7 +74,11 @@ fn conditions(status: &Value, wrong: &mut Causes) {
     let at = Path::root("metadata").field("conditions");
     for (index, condition) in list(status, "conditions").iter().enumerate() {
         let kind = text(condition, "type");
-        wrong.complaints(&at.index(index).field("Type"), kind, &syntax::qualified_name(kind));
+        wrong.complaints(
+            &at.index(index).field("Type"),
+            kind,
+            &syntax::qualified_name(kind),
+        );
     }
 }
 
@@ -72,19 +90,35 @@ fn ends_stay(was: &[Value], is: &[Value], policy: &str, at: &Path, wrong: &mut C
         if ended.is_null() || restarts {
             continue;
         }
-        let again = is.iter().find(|now| text(now, "name") == text(before, "name"));
+        let again = is
+            .iter()
+            .find(|now| text(now, "name") == text(before, "name"));
         if again.is_some_and(|now| !has(get(now, "state"), "terminated")) {
-            wrong.forbidden(&at.index(index).field("state"), "may not be transitioned to non-terminated state");
+            wrong.forbidden(
+                &at.index(index).field("state"),
+                "may not be transitioned to non-terminated state",
+            );
         }
     }
 }
 
 fn addresses(status: &Value, field: &str, single: &str, at: &Path, wrong: &mut Causes) {
-    let all: Vec<&str> = list(status, field).iter().map(|item| text(item, "ip")).collect();
+    let all: Vec<&str> = list(status, field)
+        .iter()
+        .map(|item| text(item, "ip"))
+        .collect();
     for (index, address) in all.iter().enumerate() {
         wrong.complaints(&at.index(index), address, &syntax::ip(address));
     }
-    if field == "hostIPs" && all.first().is_some_and(|first| *first != text(status, single)) {
-        wrong.invalid(&at.index(0).field("ip"), all[0], "must be equal to `hostIP`");
+    if field == "hostIPs"
+        && all
+            .first()
+            .is_some_and(|first| *first != text(status, single))
+    {
+        wrong.invalid(
+            &at.index(0).field("ip"),
+            all[0],
+            "must be equal to `hostIP`",
+        );
     }
 }

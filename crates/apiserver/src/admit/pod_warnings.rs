@@ -15,16 +15,28 @@ use super::read::{dig, entries, get, has, int, list, text};
 
 /// Volume sources that do nothing any more or soon will not, with upstream's words.
 const OLD_SOURCES: [(&str, &str); 14] = [
-    ("awsElasticBlockStore", "deprecated in v1.17, non-functional in v1.27+"),
+    (
+        "awsElasticBlockStore",
+        "deprecated in v1.17, non-functional in v1.27+",
+    ),
     ("azureDisk", "deprecated in v1.19, non-functional in v1.27+"),
     ("azureFile", "deprecated in v1.21, non-functional in v1.30+"),
     ("cinder", "deprecated in v1.18, non-functional in v1.26+"),
     ("cephfs", "deprecated in v1.28, non-functional in v1.31+"),
     ("flocker", "deprecated in v1.22, non-functional in v1.25+"),
-    ("gcePersistentDisk", "deprecated in v1.17, non-functional in v1.28+"),
-    ("gitRepo", "deprecated in v1.11, and disabled by default in v1.33+"),
+    (
+        "gcePersistentDisk",
+        "deprecated in v1.17, non-functional in v1.28+",
+    ),
+    (
+        "gitRepo",
+        "deprecated in v1.11, and disabled by default in v1.33+",
+    ),
     ("glusterfs", "deprecated in v1.25, non-functional in v1.26+"),
-    ("photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
+    (
+        "photonPersistentDisk",
+        "deprecated in v1.11, non-functional in v1.16+",
+    ),
     ("quobyte", "deprecated in v1.22, non-functional in v1.25+"),
     ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
     ("scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
@@ -33,11 +45,26 @@ const OLD_SOURCES: [(&str, &str); 14] = [
 
 /// Node labels with newer names.
 const OLD_LABELS: [(&str, &str); 5] = [
-    ("beta.kubernetes.io/arch", "deprecated since v1.14; use \"kubernetes.io/arch\" instead"),
-    ("beta.kubernetes.io/os", "deprecated since v1.14; use \"kubernetes.io/os\" instead"),
-    ("failure-domain.beta.kubernetes.io/region", "deprecated since v1.17; use \"topology.kubernetes.io/region\" instead"),
-    ("failure-domain.beta.kubernetes.io/zone", "deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead"),
-    ("beta.kubernetes.io/instance-type", "deprecated since v1.17; use \"node.kubernetes.io/instance-type\" instead"),
+    (
+        "beta.kubernetes.io/arch",
+        "deprecated since v1.14; use \"kubernetes.io/arch\" instead",
+    ),
+    (
+        "beta.kubernetes.io/os",
+        "deprecated since v1.14; use \"kubernetes.io/os\" instead",
+    ),
+    (
+        "failure-domain.beta.kubernetes.io/region",
+        "deprecated since v1.17; use \"topology.kubernetes.io/region\" instead",
+    ),
+    (
+        "failure-domain.beta.kubernetes.io/zone",
+        "deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead",
+    ),
+    (
+        "beta.kubernetes.io/instance-type",
+        "deprecated since v1.17; use \"node.kubernetes.io/instance-type\" instead",
+    ),
 ];
 
 const NO_POD: &str = "a null labelSelector results in matching no pod";
@@ -79,7 +106,10 @@ fn old_labels(spec: &Value, at: &Path, words: &mut Vec<String>) {
     for (index, constraint) in list(spec, "topologySpreadConstraints").iter().enumerate() {
         for (label, word) in OLD_LABELS {
             if text(constraint, "topologyKey") == label {
-                words.push(format!("{}.topologyKey: {label} is {word}", at.field("topologySpreadConstraints").index(index)));
+                words.push(format!(
+                    "{}.topologyKey: {label} is {word}",
+                    at.field("topologySpreadConstraints").index(index)
+                ));
             }
         }
     }
@@ -88,7 +118,10 @@ fn old_labels(spec: &Value, at: &Path, words: &mut Vec<String>) {
 fn selectors_of_nothing(spec: &Value, at: &Path, words: &mut Vec<String>) {
     for (index, constraint) in list(spec, "topologySpreadConstraints").iter().enumerate() {
         if !has(constraint, "labelSelector") {
-            words.push(format!("{}.labelSelector: {NO_POD}", at.field("topologySpreadConstraints").index(index)));
+            words.push(format!(
+                "{}.labelSelector: {NO_POD}",
+                at.field("topologySpreadConstraints").index(index)
+            ));
         }
     }
     for kind in ["podAffinity", "podAntiAffinity"] {
@@ -97,13 +130,19 @@ fn selectors_of_nothing(spec: &Value, at: &Path, words: &mut Vec<String>) {
         let required = "requiredDuringSchedulingIgnoredDuringExecution";
         for (index, term) in list(affinity, required).iter().enumerate() {
             if !has(term, "labelSelector") {
-                words.push(format!("{}.labelSelector: {NO_POD}", at.field(required).index(index)));
+                words.push(format!(
+                    "{}.labelSelector: {NO_POD}",
+                    at.field(required).index(index)
+                ));
             }
         }
         let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
         for (index, term) in list(affinity, preferred).iter().enumerate() {
             if !has(get(term, "podAffinityTerm"), "labelSelector") {
-                words.push(format!("{}.podAffinityTerm.labelSelector: {NO_POD}", at.field(preferred).index(index)));
+                words.push(format!(
+                    "{}.podAffinityTerm.labelSelector: {NO_POD}",
+                    at.field(preferred).index(index)
+                ));
             }
         }
     }
@@ -114,7 +153,10 @@ fn repeated_names(spec: &Value, at: &Path, words: &mut Vec<String>) {
     for (index, alias) in list(spec, "hostAliases").iter().enumerate() {
         let ip = text(alias, "ip");
         if !addresses.insert(ip) {
-            words.push(format!("{}.ip: duplicate ip {ip:?}", at.field("hostAliases").index(index)));
+            words.push(format!(
+                "{}.ip: duplicate ip {ip:?}",
+                at.field("hostAliases").index(index)
+            ));
         }
     }
     let mut secrets = BTreeSet::new();
@@ -138,7 +180,12 @@ fn volumes(spec: &Value, at: &Path, words: &mut Vec<String>) {
             }
         }
         let claim = dig(volume, &["ephemeral", "volumeClaimTemplate", "spec"]);
-        words.extend(spec_warnings(claim, &at.field("ephemeral").field("volumeClaimTemplate").field("spec")));
+        words.extend(spec_warnings(
+            claim,
+            &at.field("ephemeral")
+                .field("volumeClaimTemplate")
+                .field("spec"),
+        ));
     }
 }
 
@@ -148,7 +195,10 @@ fn fractions(container: &Value, at: &Path, words: &mut Vec<String>) {
             let fraction = amount::nano(amount).is_some_and(|nano| !amount::is_whole(nano));
             if matches!(name, "memory" | "ephemeral-storage") && fraction {
                 let shown = amount.as_str().unwrap_or("");
-                words.push(format!("{}: fractional byte value {shown:?} is invalid, must be an integer", at.field(field).key(name)));
+                words.push(format!(
+                    "{}: fractional byte value {shown:?} is invalid, must be an integer",
+                    at.field(field).key(name)
+                ));
             }
         }
     }
@@ -160,7 +210,10 @@ fn hidden_variables(container: &Value, at: &Path, words: &mut Vec<String>) {
         let name = text(variable, "name");
         let is_extended = text(variable, "value").contains(&format!("$({name})"));
         if !names.insert(name) && !is_extended {
-            words.push(format!("{}: hides previous definition of {name:?}, which may be dropped when using apply", at.index(index)));
+            words.push(format!(
+                "{}: hides previous definition of {name:?}, which may be dropped when using apply",
+                at.index(index)
+            ));
         }
     }
 }
@@ -169,7 +222,9 @@ fn hidden_variables(container: &Value, at: &Path, words: &mut Vec<String>) {
 fn ports(spec: &Value, at: &Path, words: &mut Vec<String>) {
     let mut names: BTreeMap<&str, Path> = BTreeMap::new();
     let mut numbers: BTreeMap<(i64, &str, i64, &str), Path> = BTreeMap::new();
-    let living = all_containers(spec).filter(|(field, _, container)| *field == "containers" || (*field == "initContainers" && is_sidecar(container)));
+    let living = all_containers(spec).filter(|(field, _, container)| {
+        *field == "containers" || (*field == "initContainers" && is_sidecar(container))
+    });
     for (field, index, container) in living {
         for (number, port) in list(container, "ports").iter().enumerate() {
             let at = at.field(field).index(index).field("ports").index(number);
@@ -184,7 +239,12 @@ fn ports(spec: &Value, at: &Path, words: &mut Vec<String>) {
                     }
                 }
             }
-            let own = (int(port, "containerPort").unwrap_or(0), text(port, "protocol"), int(port, "hostPort").unwrap_or(0), text(port, "hostIP"));
+            let own = (
+                int(port, "containerPort").unwrap_or(0),
+                text(port, "protocol"),
+                int(port, "hostPort").unwrap_or(0),
+                text(port, "hostIP"),
+            );
             match numbers.get(&own) {
                 Some(first) => words.push(format!("{at}: duplicate port definition with {first}")),
                 None => {

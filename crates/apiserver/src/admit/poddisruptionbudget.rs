@@ -22,7 +22,11 @@ pub(crate) const RULES: Strategy = Strategy {
 fn check(budget: &Value, wrong: &mut Causes) {
     let (spec, at) = (get(budget, "spec"), Path::root("spec"));
     if has(spec, "minAvailable") && has(spec, "maxUnavailable") {
-        wrong.invalid(&at, spec.clone(), "minAvailable and maxUnavailable cannot be both set");
+        wrong.invalid(
+            &at,
+            spec.clone(),
+            "minAvailable and maxUnavailable cannot be both set",
+        );
     }
     for field in ["minAvailable", "maxUnavailable"] {
         let bound = get(spec, field);
@@ -34,11 +38,20 @@ fn check(budget: &Value, wrong: &mut Causes) {
     selector::check(get(spec, "selector"), &at.field("selector"), wrong);
     if has(spec, "unhealthyPodEvictionPolicy") {
         let policy = text(spec, "unhealthyPodEvictionPolicy");
-        wrong.one_of(&at.field("unhealthyPodEvictionPolicy"), policy, &["AlwaysAllow", "IfHealthyBudget"]);
+        wrong.one_of(
+            &at.field("unhealthyPodEvictionPolicy"),
+            policy,
+            &["AlwaysAllow", "IfHealthyBudget"],
+        );
     }
 }
 
 fn check_status(_: &Value, new: &Value, wrong: &mut Causes) {
-    let counters = ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"];
+    let counters = [
+        "disruptionsAllowed",
+        "currentHealthy",
+        "desiredHealthy",
+        "expectedPods",
+    ];
     workload::non_negative(get(new, "status"), &counters, &Path::root("status"), wrong);
 }

@@ -14,9 +14,15 @@ pub(crate) fn class(spec: &Value) -> &'static str {
     let bounds: Vec<&Value> = if amounts(own).next().is_some() {
         vec![own]
     } else {
-        all_containers(spec).filter(|(list, _, _)| *list != "ephemeralContainers").map(|(_, _, container)| get(container, "resources")).collect()
+        all_containers(spec)
+            .filter(|(list, _, _)| *list != "ephemeralContainers")
+            .map(|(_, _, container)| get(container, "resources"))
+            .collect()
     };
-    if bounds.iter().all(|resources| amounts(resources).next().is_none()) {
+    if bounds
+        .iter()
+        .all(|resources| amounts(resources).next().is_none())
+    {
         "BestEffort"
     } else if bounds.iter().all(|resources| is_guaranteed(resources)) {
         "Guaranteed"
@@ -43,7 +49,10 @@ fn amounts(resources: &Value) -> impl Iterator<Item = i128> {
 
 fn is_guaranteed(resources: &Value) -> bool {
     COMPUTE.iter().all(|name| {
-        let (request, limit) = (amount::nano(dig(resources, &["requests", name])), amount::nano(dig(resources, &["limits", name])));
+        let (request, limit) = (
+            amount::nano(dig(resources, &["requests", name])),
+            amount::nano(dig(resources, &["limits", name])),
+        );
         limit.is_some_and(|nano| nano > 0) && (request.is_none() || request == limit)
     })
 }

@@ -41,12 +41,22 @@ pub(crate) fn list<'a>(object: &'a Value, name: &str) -> &'a [Value] {
 
 /// The texts of the list in the field.
 pub(crate) fn texts<'a>(object: &'a Value, name: &str) -> Vec<&'a str> {
-    list(object, name).iter().map(|item| item.as_str().unwrap_or("")).collect()
+    list(object, name)
+        .iter()
+        .map(|item| item.as_str().unwrap_or(""))
+        .collect()
 }
 
 /// The entries of the map in the field, by key.
-pub(crate) fn entries<'a>(object: &'a Value, name: &str) -> impl Iterator<Item = (&'a str, &'a Value)> + use<'a> {
-    get(object, name).as_object().into_iter().flatten().map(|(key, value)| (key.as_str(), value))
+pub(crate) fn entries<'a>(
+    object: &'a Value,
+    name: &str,
+) -> impl Iterator<Item = (&'a str, &'a Value)> + use<'a> {
+    get(object, name)
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key.as_str(), value))
 }
 
 /// The field as a map that can be written to; made when it is absent or no map.
@@ -70,7 +80,9 @@ pub(crate) fn object_mut(value: &mut Value) -> &mut Map<String, Value> {
 
 /// The field as a list that can be written to; made when it is absent or no list.
 pub(crate) fn list_mut<'a>(object: &'a mut Value, name: &str) -> &'a mut Vec<Value> {
-    let field = object_mut(object).entry(name).or_insert_with(|| Value::Array(Vec::new()));
+    let field = object_mut(object)
+        .entry(name)
+        .or_insert_with(|| Value::Array(Vec::new()));
     if !field.is_array() {
         *field = Value::Array(Vec::new());
     }
@@ -109,8 +121,10 @@ pub(crate) fn drop_field(object: &mut Value, name: &str) {
 pub(crate) fn semantically_equal(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Object(a), Value::Object(b)) => {
-            a.iter().all(|(key, value)| semantically_equal(value, b.get(key).unwrap_or(&NULL)))
-                && b.iter().all(|(key, value)| a.contains_key(key) || is_nothing(value))
+            a.iter()
+                .all(|(key, value)| semantically_equal(value, b.get(key).unwrap_or(&NULL)))
+                && b.iter()
+                    .all(|(key, value)| a.contains_key(key) || is_nothing(value))
         }
         (Value::Array(a), Value::Array(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|(x, y)| semantically_equal(x, y))

@@ -13,25 +13,44 @@ pub(crate) const RULES: Strategy = Strategy {
     check,
     check_update: |old, new, wrong| {
         check(new, wrong);
-        wrong.immutable(&Path::root("spec").field("selector"), dig(old, &["spec", "selector"]), dig(new, &["spec", "selector"]));
+        wrong.immutable(
+            &Path::root("spec").field("selector"),
+            dig(old, &["spec", "selector"]),
+            dig(new, &["spec", "selector"]),
+        );
     },
     check_status: |_, new, wrong| counters(new, wrong),
-    warnings: |object| pod_warnings::of_template(dig(object, &["spec", "template"]), &Path::root("spec").field("template")),
+    warnings: |object| {
+        pod_warnings::of_template(
+            dig(object, &["spec", "template"]),
+            &Path::root("spec").field("template"),
+        )
+    },
     generation: Generation::Spec,
     ..Strategy::PLAIN
 };
 
-pub(crate) const CONTROLLER: Strategy =
-    Strategy { check: check_controller, check_update: |_, new, wrong| check_controller(new, wrong), ..RULES };
+pub(crate) const CONTROLLER: Strategy = Strategy {
+    check: check_controller,
+    check_update: |_, new, wrong| check_controller(new, wrong),
+    ..RULES
+};
 
 pub(crate) const POD_TEMPLATE: Strategy = Strategy {
-    check: |object, wrong| pod_spec::check_template(get(object, "template"), &Path::root("template"), wrong),
-    check_update: |_, new, wrong| pod_spec::check_template(get(new, "template"), &Path::root("template"), wrong),
+    check: |object, wrong| {
+        pod_spec::check_template(get(object, "template"), &Path::root("template"), wrong)
+    },
+    check_update: |_, new, wrong| {
+        pod_spec::check_template(get(new, "template"), &Path::root("template"), wrong)
+    },
     generation: Generation::ContentOrLabels,
     ..Strategy::PLAIN
 };
 
-const TEMPLATE: Template<'static> = Template { workload: "ReplicaSet", restart_policies: &["Always"] };
+const TEMPLATE: Template<'static> = Template {
+    workload: "ReplicaSet",
+    restart_policies: &["Always"],
+};
 
 fn check(set: &Value, wrong: &mut Causes) {
     let (spec, at) = (get(set, "spec"), Path::root("spec"));
@@ -54,15 +73,38 @@ fn check_controller(controller: &Value, wrong: &mut Causes) {
     let labels = metadata::labels_of(get(spec, "template"));
     if !entries(spec, "selector").all(|(key, value)| labels.get(key) == Some(value)) {
         let at = at.field("template").field("metadata").field("labels");
-        wrong.invalid(&at, labels.clone(), "`selector` does not match template `labels`");
+        wrong.invalid(
+            &at,
+            labels.clone(),
+            "`selector` does not match template `labels`",
+        );
     }
     pod_spec::check_template(get(spec, "template"), &at.field("template"), wrong);
-    workload::lasting(spec, &Template { workload: "ReplicationController", ..TEMPLATE }, &at, wrong);
+    workload::lasting(
+        spec,
+        &Template {
+            workload: "ReplicationController",
+            ..TEMPLATE
+        },
+        &at,
+        wrong,
+    );
 }
 
 fn counters(set: &Value, wrong: &mut Causes) {
     let (status, at) = (get(set, "status"), Path::root("status"));
-    workload::non_negative(status, &["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration"], &at, wrong);
+    workload::non_negative(
+        status,
+        &[
+            "replicas",
+            "fullyLabeledReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "observedGeneration",
+        ],
+        &at,
+        wrong,
+    );
     for field in ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"] {
         workload::at_most(status, field, "replicas", &at, wrong);
     }

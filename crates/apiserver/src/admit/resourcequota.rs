@@ -7,7 +7,12 @@ use super::pod_spec_resources::{quantity, resource_name};
 use super::read::{entries, get, list, texts};
 use super::strategy::Strategy;
 
-pub(crate) const RULES: Strategy = Strategy { check, check_update, check_status, ..Strategy::PLAIN };
+pub(crate) const RULES: Strategy = Strategy {
+    check,
+    check_update,
+    check_status,
+    ..Strategy::PLAIN
+};
 
 const COUNTED: [&str; 22] = [
     "cpu",
@@ -33,19 +38,36 @@ const COUNTED: [&str; 22] = [
     "hugepages-2Mi",
     "hugepages-1Gi",
 ];
-const SCOPES: [&str; 7] =
-    ["Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "PriorityClass", "CrossNamespacePodAffinity", "VolumeAttributesClass"];
+const SCOPES: [&str; 7] = [
+    "Terminating",
+    "NotTerminating",
+    "BestEffort",
+    "NotBestEffort",
+    "PriorityClass",
+    "CrossNamespacePodAffinity",
+    "VolumeAttributesClass",
+];
 
 fn check(quota: &Value, wrong: &mut Causes) {
     let (spec, at) = (get(quota, "spec"), Path::root("spec"));
     amounts(spec, "hard", &at, wrong);
     for scope in texts(spec, "scopes") {
         if !SCOPES.contains(&scope) {
-            wrong.invalid(&at.field("scopes"), get(spec, "scopes").clone(), "unsupported scope");
+            wrong.invalid(
+                &at.field("scopes"),
+                get(spec, "scopes").clone(),
+                "unsupported scope",
+            );
         }
     }
-    for (index, item) in list(get(spec, "scopeSelector"), "matchExpressions").iter().enumerate() {
-        let at = at.field("scopeSelector").field("matchExpressions").index(index);
+    for (index, item) in list(get(spec, "scopeSelector"), "matchExpressions")
+        .iter()
+        .enumerate()
+    {
+        let at = at
+            .field("scopeSelector")
+            .field("matchExpressions")
+            .index(index);
         let scope = get(item, "scopeName").as_str().unwrap_or("");
         if !SCOPES.contains(&scope) {
             wrong.invalid(&at.field("scopeName"), scope, "unsupported scope");
@@ -66,7 +88,11 @@ fn amounts(holder: &Value, field: &str, at: &Path, wrong: &mut Causes) {
 
 fn check_update(old: &Value, new: &Value, wrong: &mut Causes) {
     check(new, wrong);
-    wrong.immutable(&Path::root("spec").field("scopes"), get(get(old, "spec"), "scopes"), get(get(new, "spec"), "scopes"));
+    wrong.immutable(
+        &Path::root("spec").field("scopes"),
+        get(get(old, "spec"), "scopes"),
+        get(get(new, "spec"), "scopes"),
+    );
 }
 
 fn check_status(_: &Value, new: &Value, wrong: &mut Causes) {

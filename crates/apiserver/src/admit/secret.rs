@@ -26,7 +26,10 @@ const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
 const REDACTED: &str = "<secret contents redacted>";
 
 fn encode(secret: &mut Value) -> Result<(), Refusal> {
-    let plain: Map<String, Value> = get(secret, "stringData").as_object().cloned().unwrap_or_default();
+    let plain: Map<String, Value> = get(secret, "stringData")
+        .as_object()
+        .cloned()
+        .unwrap_or_default();
     drop_field(secret, "stringData");
     if plain.is_empty() {
         return Ok(());
@@ -61,7 +64,12 @@ fn check(secret: &Value, wrong: &mut Causes) {
 fn typed(secret: &Value, at: &Path, wrong: &mut Causes) {
     match text(secret, "type") {
         "kubernetes.io/service-account-token" if annotation(secret, ACCOUNT_NAME).is_empty() => {
-            wrong.required(&Path::root("metadata").field("annotations").key(ACCOUNT_NAME), "");
+            wrong.required(
+                &Path::root("metadata")
+                    .field("annotations")
+                    .key(ACCOUNT_NAME),
+                "",
+            );
         }
         "kubernetes.io/dockercfg" => registry(secret, ".dockercfg", at, wrong),
         "kubernetes.io/dockerconfigjson" => registry(secret, ".dockerconfigjson", at, wrong),
@@ -90,7 +98,9 @@ fn registry(secret: &Value, key: &str, at: &Path, wrong: &mut Causes) {
         wrong.required(&at.key(key), "");
         return;
     }
-    let decoded = STANDARD.decode(text(get(secret, "data"), key)).unwrap_or_default();
+    let decoded = STANDARD
+        .decode(text(get(secret, "data"), key))
+        .unwrap_or_default();
     if let Err(problem) = serde_json::from_slice::<Map<String, Value>>(&decoded) {
         wrong.invalid(&at.key(key), REDACTED, &problem.to_string());
     }

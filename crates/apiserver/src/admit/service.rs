@@ -40,14 +40,19 @@ fn prepare(service: &mut Value, context: &Context<'_>) -> Result<(), Refusal> {
 
 /// Whether services of the type have an address of their own.
 pub(crate) fn needs_address(service: &Value) -> bool {
-    matches!(text(get(service, "spec"), "type"), "ClusterIP" | "NodePort" | "LoadBalancer")
+    matches!(
+        text(get(service, "spec"), "type"),
+        "ClusterIP" | "NodePort" | "LoadBalancer"
+    )
 }
 
 /// Whether services of the type have ports on every node.
 pub(crate) fn needs_node_ports(service: &Value) -> bool {
     match text(get(service, "spec"), "type") {
         "NodePort" => true,
-        "LoadBalancer" => get(get(service, "spec"), "allocateLoadBalancerNodePorts").as_bool().unwrap_or(true),
+        "LoadBalancer" => get(get(service, "spec"), "allocateLoadBalancerNodePorts")
+            .as_bool()
+            .unwrap_or(true),
         _ => false,
     }
 }
@@ -76,7 +81,9 @@ pub(crate) fn allocate(service: &mut Value, context: &Context<'_>) -> Result<(),
     if needs_node_ports(service) {
         node_ports(service, context)?;
     }
-    if needs_health_port(service) && int(get(service, "spec"), "healthCheckNodePort").unwrap_or(0) == 0 {
+    if needs_health_port(service)
+        && int(get(service, "spec"), "healthCheckNodePort").unwrap_or(0) == 0
+    {
         health_port(service, context)?;
     }
     Ok(())
@@ -85,33 +92,62 @@ pub(crate) fn allocate(service: &mut Value, context: &Context<'_>) -> Result<(),
 /// `clusterIP` is the first of `clusterIPs`, whichever of the two was said.
 fn in_step(service: &mut Value) {
     let spec = get(service, "spec");
-    let (one, many) = (text(spec, "clusterIP").to_owned(), texts(spec, "clusterIPs"));
+    let (one, many) = (
+        text(spec, "clusterIP").to_owned(),
+        texts(spec, "clusterIPs"),
+    );
     if !one.is_empty() && many.is_empty() {
         map_mut(service, "spec").insert("clusterIPs".to_owned(), json!([one]));
     }
 }
 
 fn families(service: &mut Value) -> Result<(), Refusal> {
-    let without_selector = super::read::entries(get(service, "spec"), "selector").next().is_none();
+    let without_selector = super::read::entries(get(service, "spec"), "selector")
+        .next()
+        .is_none();
     // upstream: a headless service without a selector may point anywhere, so it is of both families unless it says so.
     let anywhere = is_headless(service) && without_selector;
     let spec = map_mut(service, "spec");
-    let policy = spec.entry("ipFamilyPolicy").or_insert_with(|| if anywhere { "RequireDualStack" } else { "SingleStack" }.into());
+    let policy = spec.entry("ipFamilyPolicy").or_insert_with(|| {
+        if anywhere {
+            "RequireDualStack"
+        } else {
+            "SingleStack"
+        }
+        .into()
+    });
     let both = anywhere && policy.as_str() != Some("SingleStack");
     if !anywhere && policy.as_str() == Some("RequireDualStack") {
-        return Err(refused("spec.ipFamilyPolicy", policy, "this cluster is not configured for dual-stack services"));
+        return Err(refused(
+            "spec.ipFamilyPolicy",
+            policy,
+            "this cluster is not configured for dual-stack services",
+        ));
     }
     let families = spec.entry("ipFamilies").or_insert_with(|| json!([]));
     match families.as_array_mut() {
-        Some(said) if said.is_empty() => *said = if both { vec!["IPv4".into(), "IPv6".into()] } else { vec!["IPv4".into()] },
+        Some(said) if said.is_empty() => {
+            *said = if both {
+                vec!["IPv4".into(), "IPv6".into()]
+            } else {
+                vec!["IPv4".into()]
+            }
+        }
         Some(said) if both && said.len() == 1 => {
             let other = if said[0] == "IPv4" { "IPv6" } else { "IPv4" };
             said.push(other.into());
         }
         Some(_) | None => {}
     }
-    match families.as_array().and_then(|said| said.iter().position(|family| family == "IPv6")) {
-        Some(index) if !anywhere => Err(refused(&format!("spec.ipFamilies[{index}]"), &"IPv6".into(), "not configured on this cluster")),
+    match families
+        .as_array()
+        .and_then(|said| said.iter().position(|family| family == "IPv6"))
+    {
+        Some(index) if !anywhere => Err(refused(
+            &format!("spec.ipFamilies[{index}]"),
+            &"IPv6".into(),
+            "not configured on this cluster",
+        )),
         Some(_) | None => Ok(()),
     }
 }
@@ -126,13 +162,20 @@ fn health_port(service: &mut Value, context: &Context<'_>) -> Result<(), Refusal
 }
 
 fn refused(field: &str, value: &Value, why: &str) -> Refusal {
-    Refusal::Invalid(vec![Cause::new(Reason::Invalid, field, format!("Invalid value: {value}: {why}"))])
+    Refusal::Invalid(vec![Cause::new(
+        Reason::Invalid,
+        field,
+        format!("Invalid value: {value}: {why}"),
+    )])
 }
 
 fn address(service: &mut Value, context: &Context<'_>) -> Result<(), Refusal> {
     let uid = text(get(service, "metadata"), "uid").to_owned();
     let taken = allocate::taken_addresses(context.cluster, &uid);
-    let wanted: Vec<String> = texts(get(service, "spec"), "clusterIPs").iter().map(ToString::to_string).collect();
+    let wanted: Vec<String> = texts(get(service, "spec"), "clusterIPs")
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     if let Some(first) = wanted.first().filter(|first| !first.is_empty()) {
         return keep_address(first, &wanted, &taken, context);
     }
@@ -143,20 +186,34 @@ fn address(service: &mut Value, context: &Context<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn keep_address(first: &str, wanted: &[String], taken: &BTreeSet<Ipv4Addr>, context: &Context<'_>) -> Result<(), Refusal> {
+fn keep_address(
+    first: &str,
+    wanted: &[String],
+    taken: &BTreeSet<Ipv4Addr>,
+    context: &Context<'_>,
+) -> Result<(), Refusal> {
     let problem = match first.parse::<Ipv4Addr>() {
         Err(_) => return Ok(()), // Not an address: validation says so.
-        Ok(address) if !context.service_range.holds(address) => "the provided network does not match the current range",
+        Ok(address) if !context.service_range.holds(address) => {
+            "the provided network does not match the current range"
+        }
         Ok(address) if taken.contains(&address) => "provided IP is already allocated",
         Ok(_) => return Ok(()),
     };
-    Err(refused("spec.clusterIPs", &json!(wanted), &format!("failed to allocate IP {first}: {problem}")))
+    Err(refused(
+        "spec.clusterIPs",
+        &json!(wanted),
+        &format!("failed to allocate IP {first}: {problem}"),
+    ))
 }
 
 fn node_ports(service: &mut Value, context: &Context<'_>) -> Result<(), Refusal> {
     let uid = text(get(service, "metadata"), "uid").to_owned();
     let mut taken = allocate::taken_ports(context.cluster, &uid);
-    let Some(ports) = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut) else {
+    let Some(ports) = service
+        .pointer_mut("/spec/ports")
+        .and_then(Value::as_array_mut)
+    else {
         return Ok(());
     };
     let mut own: Vec<i64> = Vec::new();
@@ -170,7 +227,11 @@ fn node_ports(service: &mut Value, context: &Context<'_>) -> Result<(), Refusal>
                 return Err(refused(&field, &asked.into(), why));
             }
             asked if !own.contains(&asked) && taken.contains(&(protocol.clone(), asked)) => {
-                return Err(refused(&field, &asked.into(), "provided port is already allocated"));
+                return Err(refused(
+                    &field,
+                    &asked.into(),
+                    "provided port is already allocated",
+                ));
             }
             asked => asked,
         };
@@ -213,19 +274,32 @@ fn by_type(service: &Value, at: &Path, wrong: &mut Causes) {
         "LoadBalancer" => {
             for (index, port) in list(spec, "ports").iter().enumerate() {
                 if int(port, "port") == Some(KUBELET_PORT) {
-                    let detail = format!("may not expose port {KUBELET_PORT} externally since it is used by kubelet");
+                    let detail = format!(
+                        "may not expose port {KUBELET_PORT} externally since it is used by kubelet"
+                    );
                     wrong.invalid(&at.field("ports").index(index), KUBELET_PORT, &detail);
                 }
             }
             if is_headless(service) {
-                wrong.invalid(&first, "None", "may not be set to 'None' for LoadBalancer services");
+                wrong.invalid(
+                    &first,
+                    "None",
+                    "may not be set to 'None' for LoadBalancer services",
+                );
             }
         }
-        "NodePort" if is_headless(service) => wrong.invalid(&first, "None", "may not be set to 'None' for NodePort services"),
+        "NodePort" if is_headless(service) => wrong.invalid(
+            &first,
+            "None",
+            "may not be set to 'None' for NodePort services",
+        ),
         "ClusterIP" => {
             for (index, port) in list(spec, "ports").iter().enumerate() {
                 if int(port, "nodePort").unwrap_or(0) != 0 {
-                    wrong.forbidden(&at.field("ports").index(index).field("nodePort"), "may not be used when `type` is 'ClusterIP'");
+                    wrong.forbidden(
+                        &at.field("ports").index(index).field("nodePort"),
+                        "may not be used when `type` is 'ClusterIP'",
+                    );
                 }
             }
         }
@@ -247,7 +321,11 @@ fn external_name(spec: &Value, at: &Path, wrong: &mut Causes) {
     }
     match text(spec, "externalName").trim_end_matches('.') {
         "" => wrong.required(&at.field("externalName"), ""),
-        name => wrong.complaints(&at.field("externalName"), name, &syntax::dns1123_subdomain(name)),
+        name => wrong.complaints(
+            &at.field("externalName"),
+            name,
+            &syntax::dns1123_subdomain(name),
+        ),
     }
 }
 
@@ -278,7 +356,11 @@ fn ports(spec: &Value, headless: bool, at: &Path, wrong: &mut Causes) {
         }
         let application = text(port, "appProtocol");
         if !application.is_empty() {
-            wrong.complaints(&at.field("appProtocol"), application, &syntax::qualified_name(application));
+            wrong.complaints(
+                &at.field("appProtocol"),
+                application,
+                &syntax::qualified_name(application),
+            );
         }
     }
 }
@@ -293,7 +375,10 @@ fn repeated_ports(spec: &Value, at: &Path, wrong: &mut Causes) {
             wrong.duplicate(&at.index(index).field("nodePort"), node_port);
         }
         if !own.insert((protocol, number)) {
-            wrong.duplicate(&at.index(index), json!({"protocol": protocol, "port": number}));
+            wrong.duplicate(
+                &at.index(index),
+                json!({"protocol": protocol, "port": number}),
+            );
         }
     }
 }
@@ -302,7 +387,9 @@ fn affinity(spec: &Value, at: &Path, wrong: &mut Causes) {
     let config_at = at.field("sessionAffinityConfig");
     match text(spec, "sessionAffinity") {
         "" => wrong.required(&at.field("sessionAffinity"), ""),
-        "None" if has(spec, "sessionAffinityConfig") => wrong.forbidden(&config_at, "must not be set when session affinity is None"),
+        "None" if has(spec, "sessionAffinityConfig") => {
+            wrong.forbidden(&config_at, "must not be set when session affinity is None")
+        }
         "None" => {}
         "ClientIP" => client_ip(spec, &config_at, wrong),
         other => wrong.not_supported(&at.field("sessionAffinity"), other, &["ClientIP", "None"]),
@@ -314,12 +401,20 @@ fn client_ip(spec: &Value, at: &Path, wrong: &mut Causes) {
     let client_at = at.field("clientIP");
     let seconds_at = client_at.field("timeoutSeconds");
     let why = "when session affinity type is ClientIP";
-    match (config.is_null(), has(config, "clientIP"), int(get(config, "clientIP"), "timeoutSeconds")) {
+    match (
+        config.is_null(),
+        has(config, "clientIP"),
+        int(get(config, "clientIP"), "timeoutSeconds"),
+    ) {
         (true, _, _) => wrong.required(at, why),
         (false, false, _) => wrong.required(&client_at, why),
         (false, true, None) => wrong.required(&seconds_at, why),
         (false, true, Some(seconds)) if !(1..=MOST_AFFINITY_SECONDS).contains(&seconds) => {
-            wrong.invalid(&seconds_at, seconds, &format!("must be greater than 0 and less than {MOST_AFFINITY_SECONDS}"));
+            wrong.invalid(
+                &seconds_at,
+                seconds,
+                &format!("must be greater than 0 and less than {MOST_AFFINITY_SECONDS}"),
+            );
         }
         (false, true, Some(_)) => {}
     }
@@ -330,11 +425,19 @@ fn addresses(spec: &Value, at: &Path, wrong: &mut Causes) {
         return;
     }
     if has(spec, "ipFamilyPolicy") {
-        wrong.one_of(&at.field("ipFamilyPolicy"), text(spec, "ipFamilyPolicy"), &FAMILY_POLICIES);
+        wrong.one_of(
+            &at.field("ipFamilyPolicy"),
+            text(spec, "ipFamilyPolicy"),
+            &FAMILY_POLICIES,
+        );
     }
     let families = texts(spec, "ipFamilies");
     for (index, family) in families.iter().enumerate() {
-        wrong.one_of(&at.field("ipFamilies").index(index), family, &["IPv4", "IPv6"]);
+        wrong.one_of(
+            &at.field("ipFamilies").index(index),
+            family,
+            &["IPv4", "IPv6"],
+        );
         if families[..index].contains(family) {
             wrong.duplicate(&at.field("ipFamilies").index(index), *family);
         }
@@ -343,37 +446,61 @@ fn addresses(spec: &Value, at: &Path, wrong: &mut Causes) {
     let at = at.field("clusterIPs");
     match many.first() {
         None if !one.is_empty() => wrong.required(&at, ""),
-        Some(first) if *first != one => wrong.invalid(&at, get(spec, "clusterIPs").clone(), "first value must match `clusterIP`"),
+        Some(first) if *first != one => wrong.invalid(
+            &at,
+            get(spec, "clusterIPs").clone(),
+            "first value must match `clusterIP`",
+        ),
         None | Some(_) => {}
     }
     for (index, address) in many.iter().enumerate() {
         if *address == "None" {
             if many.len() > 1 {
-                wrong.invalid(&at.index(index), *address, "'None' must be the first and only value");
+                wrong.invalid(
+                    &at.index(index),
+                    *address,
+                    "'None' must be the first and only value",
+                );
             }
         } else {
             wrong.complaints(&at.index(index), address, &syntax::ip(address));
         }
     }
     if many.len() > 2 {
-        wrong.invalid(&at, get(spec, "clusterIPs").clone(), "may only hold up to 2 values");
+        wrong.invalid(
+            &at,
+            get(spec, "clusterIPs").clone(),
+            "may only hold up to 2 values",
+        );
     }
 }
 
 fn traffic(spec: &Value, at: &Path, wrong: &mut Causes) {
     let external = text(spec, "externalTrafficPolicy");
-    let outside = matches!(text(spec, "type"), "NodePort" | "LoadBalancer") || !texts(spec, "externalIPs").is_empty();
+    let outside = matches!(text(spec, "type"), "NodePort" | "LoadBalancer")
+        || !texts(spec, "externalIPs").is_empty();
     let external_at = at.field("externalTrafficPolicy");
     match (outside, external.is_empty()) {
         (true, true) => wrong.required(&external_at, ""),
         (true, false) => wrong.one_of(&external_at, external, &TRAFFIC_POLICIES),
-        (false, false) => wrong.invalid(&external_at, external, "may only be set for externally-accessible services"),
+        (false, false) => wrong.invalid(
+            &external_at,
+            external,
+            "may only be set for externally-accessible services",
+        ),
         (false, true) => {}
     }
     let internal = text(spec, "internalTrafficPolicy");
     if !internal.is_empty() {
-        wrong.one_of(&at.field("internalTrafficPolicy"), internal, &TRAFFIC_POLICIES);
-    } else if matches!(text(spec, "type"), "ClusterIP" | "NodePort" | "LoadBalancer") {
+        wrong.one_of(
+            &at.field("internalTrafficPolicy"),
+            internal,
+            &TRAFFIC_POLICIES,
+        );
+    } else if matches!(
+        text(spec, "type"),
+        "ClusterIP" | "NodePort" | "LoadBalancer"
+    ) {
         wrong.required(&at.field("internalTrafficPolicy"), "");
     }
     let asked = text(spec, "type") == "LoadBalancer" && external == "Local";
@@ -388,13 +515,23 @@ fn traffic(spec: &Value, at: &Path, wrong: &mut Causes) {
     source_ranges(spec, &at.field("LoadBalancerSourceRanges"), wrong);
     if has(spec, "trafficDistribution") {
         let distribution = text(spec, "trafficDistribution");
-        wrong.one_of(&at.field("trafficDistribution"), distribution, &["PreferClose", "PreferSameZone", "PreferSameNode"]);
+        wrong.one_of(
+            &at.field("trafficDistribution"),
+            distribution,
+            &["PreferClose", "PreferSameZone", "PreferSameNode"],
+        );
     }
     if has(spec, "loadBalancerClass") && text(spec, "type") != "LoadBalancer" {
-        wrong.forbidden(&at.field("loadBalancerClass"), "may only be used when `type` is 'LoadBalancer'");
+        wrong.forbidden(
+            &at.field("loadBalancerClass"),
+            "may only be used when `type` is 'LoadBalancer'",
+        );
     }
     if has(spec, "allocateLoadBalancerNodePorts") && text(spec, "type") != "LoadBalancer" {
-        wrong.forbidden(&at.field("allocateLoadBalancerNodePorts"), "may only be used when `type` is 'LoadBalancer'");
+        wrong.forbidden(
+            &at.field("allocateLoadBalancerNodePorts"),
+            "may only be used when `type` is 'LoadBalancer'",
+        );
     }
 }
 
@@ -410,7 +547,9 @@ fn source_ranges(spec: &Value, at: &Path, wrong: &mut Causes) {
 
 /// Takes the address fields off a service that no longer has any.
 pub(crate) fn drop_addresses(service: &mut Value) {
-    let spec = object_mut(service).entry("spec").or_insert_with(|| json!({}));
+    let spec = object_mut(service)
+        .entry("spec")
+        .or_insert_with(|| json!({}));
     for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
         drop_field(spec, field);
     }

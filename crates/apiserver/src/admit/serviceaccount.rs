@@ -2,4 +2,7 @@
 
 use super::strategy::{Again, Strategy};
 
-pub(crate) const RULES: Strategy = Strategy { metadata_again: Again::Everything, ..Strategy::PLAIN };
+pub(crate) const RULES: Strategy = Strategy {
+    metadata_again: Again::Everything,
+    ..Strategy::PLAIN
+};

@@ -21,7 +21,10 @@ pub(crate) const RULES: Strategy = Strategy {
     ..Strategy::PLAIN
 };
 
-const TEMPLATE: Template<'static> = Template { workload: "StatefulSet", restart_policies: &["Always"] };
+const TEMPLATE: Template<'static> = Template {
+    workload: "StatefulSet",
+    restart_policies: &["Always"],
+};
 const MAY_CHANGE: [&str; 7] = [
     "replicas",
     "ordinals",
@@ -43,13 +46,34 @@ struct Relaxed {
 }
 
 fn check_created(set: &Value, wrong: &mut Causes) {
-    check_spec(get(set, "spec"), Relaxed { template: false, frozen: false }, wrong);
+    check_spec(
+        get(set, "spec"),
+        Relaxed {
+            template: false,
+            frozen: false,
+        },
+        wrong,
+    );
 }
 
 fn check_update(old: &Value, new: &Value, wrong: &mut Causes) {
     let mut before = Causes::default();
-    check_spec(get(old, "spec"), Relaxed { template: false, frozen: true }, &mut before);
-    check_spec(get(new, "spec"), Relaxed { template: !before.is_empty(), frozen: true }, wrong);
+    check_spec(
+        get(old, "spec"),
+        Relaxed {
+            template: false,
+            frozen: true,
+        },
+        &mut before,
+    );
+    check_spec(
+        get(new, "spec"),
+        Relaxed {
+            template: !before.is_empty(),
+            frozen: true,
+        },
+        wrong,
+    );
     if !semantically_equal(&unchangeable(old), &unchangeable(new)) {
         wrong.forbidden(&Path::root("spec"), FROZEN);
     }
@@ -66,10 +90,23 @@ fn unchangeable(set: &Value) -> Value {
 fn check_spec(spec: &Value, relaxed: Relaxed, wrong: &mut Causes) {
     let at = Path::root("spec");
     pod_management(spec, &at, wrong);
-    update_strategy(get(spec, "updateStrategy"), &at.field("updateStrategy"), wrong);
-    retention(get(spec, "persistentVolumeClaimRetentionPolicy"), &at.field("persistentVolumeClaimRetentionPolicy"), wrong);
+    update_strategy(
+        get(spec, "updateStrategy"),
+        &at.field("updateStrategy"),
+        wrong,
+    );
+    retention(
+        get(spec, "persistentVolumeClaimRetentionPolicy"),
+        &at.field("persistentVolumeClaimRetentionPolicy"),
+        wrong,
+    );
     workload::non_negative(spec, &["replicas", "minReadySeconds"], &at, wrong);
-    workload::non_negative(get(spec, "ordinals"), &["start"], &at.field("ordinals"), wrong);
+    workload::non_negative(
+        get(spec, "ordinals"),
+        &["start"],
+        &at.field("ordinals"),
+        wrong,
+    );
     workload::selector(spec, "statefulset", &at, wrong);
     if !relaxed.frozen {
         claims(spec, &at.field("volumeClaimTemplates"), wrong);
@@ -96,11 +133,23 @@ fn update_strategy(strategy: &Value, at: &Path, wrong: &mut Causes) {
         "OnDelete" => {
             if has(strategy, "rollingUpdate") {
                 let rolling = get(strategy, "rollingUpdate").clone();
-                wrong.invalid(&at.field("rollingUpdate"), rolling, "only allowed for updateStrategy 'RollingUpdate'");
+                wrong.invalid(
+                    &at.field("rollingUpdate"),
+                    rolling,
+                    "only allowed for updateStrategy 'RollingUpdate'",
+                );
             }
         }
-        "RollingUpdate" => rolling_update(get(strategy, "rollingUpdate"), &at.field("rollingUpdate"), wrong),
-        _ => wrong.invalid(at, strategy.clone(), "must be 'RollingUpdate' or 'OnDelete'"),
+        "RollingUpdate" => rolling_update(
+            get(strategy, "rollingUpdate"),
+            &at.field("rollingUpdate"),
+            wrong,
+        ),
+        _ => wrong.invalid(
+            at,
+            strategy.clone(),
+            "must be 'RollingUpdate' or 'OnDelete'",
+        ),
     }
 }
 
@@ -129,7 +178,11 @@ fn retention(policy: &Value, at: &Path, wrong: &mut Causes) {
 
 fn claims(spec: &Value, at: &Path, wrong: &mut Causes) {
     for (index, claim) in list(spec, "volumeClaimTemplates").iter().enumerate() {
-        persistentvolumeclaim::check_spec(get(claim, "spec"), &at.index(index).field("spec"), wrong);
+        persistentvolumeclaim::check_spec(
+            get(claim, "spec"),
+            &at.index(index).field("spec"),
+            wrong,
+        );
     }
 }
 
@@ -147,7 +200,9 @@ fn template(spec: &Value, relaxed: Relaxed, at: &Path, wrong: &mut Causes) {
         template = json!({});
     }
     if !relaxed.template {
-        let inner = object_mut(&mut template).entry("spec").or_insert_with(|| json!({}));
+        let inner = object_mut(&mut template)
+            .entry("spec")
+            .or_insert_with(|| json!({}));
         add_claim_volumes(inner, list(spec, "volumeClaimTemplates"));
         for field in ["hostname", "subdomain"] {
             put(inner, field, Value::Null);
@@ -156,7 +211,11 @@ fn template(spec: &Value, relaxed: Relaxed, at: &Path, wrong: &mut Causes) {
     }
     // upstream looks at these two once more, at the same odd path.
     metadata::labels(metadata::labels_of(&template), &at.field("labels"), wrong);
-    metadata::annotations(get(get(&template, "metadata"), "annotations"), &at.field("annotations"), wrong);
+    metadata::annotations(
+        get(get(&template, "metadata"), "annotations"),
+        &at.field("annotations"),
+        wrong,
+    );
 }
 
 fn add_claim_volumes(inner: &mut Value, claims: &[Value]) {
@@ -167,17 +226,35 @@ fn add_claim_volumes(inner: &mut Value, claims: &[Value]) {
             names.push(name);
         }
     }
-    let claimed = names.iter().map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
-    let kept = list(inner, "volumes").iter().filter(|volume| !names.contains(&text(volume, "name"))).cloned();
+    let claimed = names
+        .iter()
+        .map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
+    let kept = list(inner, "volumes")
+        .iter()
+        .filter(|volume| !names.contains(&text(volume, "name")))
+        .cloned();
     let volumes: Vec<Value> = claimed.chain(kept).collect();
     *list_mut(inner, "volumes") = volumes;
 }
 
 fn check_status(old: &Value, new: &Value, wrong: &mut Causes) {
     let (status, at) = (get(new, "status"), Path::root("status"));
-    let counters = ["replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas", "observedGeneration", "collisionCount"];
+    let counters = [
+        "replicas",
+        "readyReplicas",
+        "currentReplicas",
+        "updatedReplicas",
+        "availableReplicas",
+        "observedGeneration",
+        "collisionCount",
+    ];
     workload::non_negative(status, &counters, &at, wrong);
-    for field in ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"] {
+    for field in [
+        "readyReplicas",
+        "currentReplicas",
+        "updatedReplicas",
+        "availableReplicas",
+    ] {
         workload::at_most(status, field, "replicas", &at, wrong);
     }
     workload::at_most(status, "availableReplicas", "readyReplicas", &at, wrong);
@@ -186,10 +263,17 @@ fn check_status(old: &Value, new: &Value, wrong: &mut Causes) {
 
 fn warnings(set: &Value) -> Vec<String> {
     let spec = get(set, "spec");
-    let mut words = pod_warnings::of_template(get(spec, "template"), &Path::root("spec").field("template"));
+    let mut words =
+        pod_warnings::of_template(get(spec, "template"), &Path::root("spec").field("template"));
     for (index, claim) in list(spec, "volumeClaimTemplates").iter().enumerate() {
-        let at = Path::root("spec").field("volumeClaimTemplates").index(index).field("spec");
-        words.extend(persistentvolumeclaim::spec_warnings(get(claim, "spec"), &at));
+        let at = Path::root("spec")
+            .field("volumeClaimTemplates")
+            .index(index)
+            .field("spec");
+        words.extend(persistentvolumeclaim::spec_warnings(
+            get(claim, "spec"),
+            &at,
+        ));
     }
     if int(spec, "revisionHistoryLimit").is_some_and(|limit| limit < 0) {
         words.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".to_owned());

@@ -7,7 +7,11 @@ use super::read::{entries, get, semantically_equal, text};
 use super::strategy::Strategy;
 use super::syntax;
 
-pub(crate) const RULES: Strategy = Strategy { check, check_update, ..Strategy::PLAIN };
+pub(crate) const RULES: Strategy = Strategy {
+    check,
+    check_update,
+    ..Strategy::PLAIN
+};
 
 const MOST_PARAMETERS: usize = 512;
 const MOST_PARAMETER_BYTES: usize = 256 * 1024;
@@ -18,11 +22,20 @@ fn check(class: &Value, wrong: &mut Causes) {
     if provisioner.is_empty() {
         wrong.required(&at, "");
     } else {
-        wrong.complaints(&at, provisioner, &syntax::qualified_name(&provisioner.to_lowercase()));
+        wrong.complaints(
+            &at,
+            provisioner,
+            &syntax::qualified_name(&provisioner.to_lowercase()),
+        );
     }
     parameters(class, &Path::root("parameters"), wrong);
     required_one_of(class, "reclaimPolicy", &["Delete", "Retain"], wrong);
-    required_one_of(class, "volumeBindingMode", &["Immediate", "WaitForFirstConsumer"], wrong);
+    required_one_of(
+        class,
+        "volumeBindingMode",
+        &["Immediate", "WaitForFirstConsumer"],
+        wrong,
+    );
 }
 
 fn required_one_of(class: &Value, field: &str, supported: &[&str], wrong: &mut Causes) {
@@ -52,8 +65,15 @@ fn parameters(class: &Value, at: &Path, wrong: &mut Causes) {
 fn check_update(old: &Value, new: &Value, wrong: &mut Causes) {
     for field in ["parameters", "provisioner", "reclaimPolicy"] {
         if !semantically_equal(get(old, field), get(new, field)) {
-            wrong.forbidden(&Path::root(field), &format!("updates to {field} are forbidden."));
+            wrong.forbidden(
+                &Path::root(field),
+                &format!("updates to {field} are forbidden."),
+            );
         }
     }
-    wrong.immutable(&Path::root("volumeBindingMode"), get(old, "volumeBindingMode"), get(new, "volumeBindingMode"));
+    wrong.immutable(
+        &Path::root("volumeBindingMode"),
+        get(old, "volumeBindingMode"),
+        get(new, "volumeBindingMode"),
+    );
 }

@@ -7,10 +7,11 @@ use super::cause::Causes;
 use super::metadata::NameRule;
 use super::read::{drop_field, get, int, map_mut, object_mut, put, semantically_equal};
 use super::{
-    Context, Refusal, configmap, controllerrevision, cronjob, daemonset, deployment, endpoints, endpointslice, event,
-    horizontalpodautoscaler, ingress, job, lease, limitrange, namespace, networkpolicy, node, persistentvolume,
-    persistentvolumeclaim, pod, poddisruptionbudget, priorityclass, rbac, replicaset, resourcequota, secret, service,
-    serviceaccount, statefulset, storageclass, syntax,
+    Context, Refusal, configmap, controllerrevision, cronjob, daemonset, deployment, endpoints,
+    endpointslice, event, horizontalpodautoscaler, ingress, job, lease, limitrange, namespace,
+    networkpolicy, node, persistentvolume, persistentvolumeclaim, pod, poddisruptionbudget,
+    priorityclass, rbac, replicaset, resourcequota, secret, service, serviceaccount, statefulset,
+    storageclass, syntax,
 };
 
 /// The rules of one kind; upstream's `rest.RESTCreateStrategy` and its like.
@@ -96,7 +97,10 @@ impl Strategy {
         }
         match self.generation {
             Generation::Never => drop_field(object_in(object, "metadata"), "generation"),
-            Generation::One | Generation::Spec | Generation::SpecOrAnnotations | Generation::ContentOrLabels => {
+            Generation::One
+            | Generation::Spec
+            | Generation::SpecOrAnnotations
+            | Generation::ContentOrLabels => {
                 set_generation(object, 1);
             }
         }
@@ -116,9 +120,13 @@ impl Strategy {
             Generation::Never | Generation::One => false,
             Generation::Spec => differs(old, new, "spec"),
             Generation::SpecOrAnnotations => {
-                differs(old, new, "spec") || differs(get(old, "metadata"), get(new, "metadata"), "annotations")
+                differs(old, new, "spec")
+                    || differs(get(old, "metadata"), get(new, "metadata"), "annotations")
             }
-            Generation::ContentOrLabels => content_differs(old, new) || differs(get(old, "metadata"), get(new, "metadata"), "labels"),
+            Generation::ContentOrLabels => {
+                content_differs(old, new)
+                    || differs(get(old, "metadata"), get(new, "metadata"), "labels")
+            }
         };
         if changed {
             set_generation(new, before.saturating_add(1));
@@ -139,16 +147,32 @@ fn differs(old: &Value, new: &Value, field: &str) -> bool {
 }
 
 fn content_differs(old: &Value, new: &Value) -> bool {
-    let fields = |object: &Value| -> Vec<String> { object.as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default() };
-    fields(old).iter().chain(&fields(new)).any(|field| field != "metadata" && differs(old, new, field))
+    let fields = |object: &Value| -> Vec<String> {
+        object
+            .as_object()
+            .map(|map| map.keys().cloned().collect())
+            .unwrap_or_default()
+    };
+    fields(old)
+        .iter()
+        .chain(&fields(new))
+        .any(|field| field != "metadata" && differs(old, new, field))
 }
 
 /// What no client can change: the birth, the end and the generation of an object; an unsaid uid is the old one.
 pub(crate) fn keep_system_metadata(old: &Value, new: &mut Value) {
     let was = get(old, "metadata");
-    let own_uid = !get(get(new, "metadata"), "uid").as_str().unwrap_or("").is_empty();
+    let own_uid = !get(get(new, "metadata"), "uid")
+        .as_str()
+        .unwrap_or("")
+        .is_empty();
     let meta = object_in(new, "metadata");
-    for field in ["creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+    for field in [
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+    ] {
         put(meta, field, get(was, field).clone());
     }
     if !own_uid {

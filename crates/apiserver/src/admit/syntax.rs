@@ -36,7 +36,12 @@ fn shaped(value: &str, first: fn(u8) -> bool, inner: fn(u8) -> bool, last: fn(u8
 }
 
 fn is_label(value: &str) -> bool {
-    shaped(value, is_lower_alnum, |c| is_lower_alnum(c) || c == b'-', is_lower_alnum)
+    shaped(
+        value,
+        is_lower_alnum,
+        |c| is_lower_alnum(c) || c == b'-',
+        is_lower_alnum,
+    )
 }
 
 fn too_long(most: usize) -> String {
@@ -70,7 +75,12 @@ fn is_subdomain(value: &str) -> bool {
 
 /// RFC 1035 label: 63 bytes, starts with a letter.
 pub(crate) fn dns1035_label(value: &str) -> Complaints {
-    let fine = shaped(value, |c| c.is_ascii_lowercase(), |c| is_lower_alnum(c) || c == b'-', is_lower_alnum);
+    let fine = shaped(
+        value,
+        |c| c.is_ascii_lowercase(),
+        |c| is_lower_alnum(c) || c == b'-',
+        is_lower_alnum,
+    );
     spelled(value, 63, fine, LABEL_1035_WORDS)
 }
 
@@ -86,7 +96,12 @@ pub(crate) fn wildcard_dns1123_subdomain(value: &str) -> Complaints {
 }
 
 fn is_name_part(value: &str) -> bool {
-    shaped(value, is_alnum, |c| is_alnum(c) || matches!(c, b'-' | b'_' | b'.'), is_alnum)
+    shaped(
+        value,
+        is_alnum,
+        |c| is_alnum(c) || matches!(c, b'-' | b'_' | b'.'),
+        is_alnum,
+    )
 }
 
 /// `[prefix/]name`: label and annotation keys, finalizers, resource names.
@@ -99,7 +114,11 @@ pub(crate) fn qualified_name(value: &str) -> Complaints {
             if prefix.is_empty() {
                 wrong.push("prefix part must be non-empty".to_owned());
             } else {
-                wrong.extend(dns1123_subdomain(prefix).iter().map(|words| format!("prefix part {words}")));
+                wrong.extend(
+                    dns1123_subdomain(prefix)
+                        .iter()
+                        .map(|words| format!("prefix part {words}")),
+                );
             }
             *name
         }
@@ -124,12 +143,20 @@ pub(crate) fn qualified_name(value: &str) -> Complaints {
 
 /// The value of a label: may be empty, 63 bytes.
 pub(crate) fn label_value(value: &str) -> Complaints {
-    spelled(value, 63, value.is_empty() || is_name_part(value), LABEL_VALUE_WORDS)
+    spelled(
+        value,
+        63,
+        value.is_empty() || is_name_part(value),
+        LABEL_VALUE_WORDS,
+    )
 }
 
 /// The key of a ConfigMap or Secret: 253 bytes, neither `.` nor `..`.
 pub(crate) fn config_key(value: &str) -> Complaints {
-    let fine = !value.is_empty() && value.bytes().all(|c| is_alnum(c) || matches!(c, b'-' | b'_' | b'.'));
+    let fine = !value.is_empty()
+        && value
+            .bytes()
+            .all(|c| is_alnum(c) || matches!(c, b'-' | b'_' | b'.'));
     let mut wrong = spelled(value, 253, fine, KEY_WORDS);
     wrong.extend(dot_complaints(value));
     wrong
@@ -146,13 +173,20 @@ fn dot_complaints(value: &str) -> Complaints {
 
 /// The name of an environment variable: printable ASCII without `=` (upstream since 1.34).
 pub(crate) fn env_var_name(value: &str) -> Complaints {
-    let fine = !value.is_empty() && value.bytes().all(|c| (0x20..0x7f).contains(&c) && c != b'=');
+    let fine = !value.is_empty()
+        && value
+            .bytes()
+            .all(|c| (0x20..0x7f).contains(&c) && c != b'=');
     spelled(value, usize::MAX, fine, ENV_WORDS)
 }
 
 /// The prefix that `envFrom` puts before names: empty or as a name.
 pub(crate) fn env_prefix(value: &str) -> Complaints {
-    if value.is_empty() { Complaints::new() } else { env_var_name(value) }
+    if value.is_empty() {
+        Complaints::new()
+    } else {
+        env_var_name(value)
+    }
 }
 
 /// The name of an HTTP header.
@@ -168,7 +202,9 @@ pub(crate) fn port_name(value: &str) -> Complaints {
         wrong.push("must be no more than 15 characters".to_owned());
     }
     if value.is_empty() || !value.bytes().all(|c| is_lower_alnum(c) || c == b'-') {
-        wrong.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned());
+        wrong.push(
+            "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned(),
+        );
     }
     if !value.bytes().any(|c| c.is_ascii_lowercase()) {
         wrong.push("must contain at least one letter (a-z)".to_owned());
@@ -205,8 +241,14 @@ pub(crate) fn id(value: i64) -> Complaints {
 
 /// `12%`.
 pub(crate) fn percent(value: &str) -> Complaints {
-    let fine = value.strip_suffix('%').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|c| c.is_ascii_digit()));
-    if fine { Complaints::new() } else { vec![PERCENT_WORDS.to_owned()] }
+    let fine = value
+        .strip_suffix('%')
+        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|c| c.is_ascii_digit()));
+    if fine {
+        Complaints::new()
+    } else {
+        vec![PERCENT_WORDS.to_owned()]
+    }
 }
 
 /// The number before the `%` of a valid percent.
@@ -267,7 +309,11 @@ pub(crate) fn as_prefix(value: &str, rule: fn(&str) -> Complaints) -> Complaints
 pub(crate) fn path_segment(value: &str) -> Complaints {
     match value {
         "." | ".." => vec![format!("may not be '{value}'")],
-        _ => ["/", "%"].iter().filter(|bad| value.contains(**bad)).map(|bad| format!("may not contain '{bad}'")).collect(),
+        _ => ["/", "%"]
+            .iter()
+            .filter(|bad| value.contains(**bad))
+            .map(|bad| format!("may not contain '{bad}'"))
+            .collect(),
     }
 }
 

@@ -23,34 +23,71 @@ impl Town {
     /// A namespace `ns` with its service account.
     fn plain() -> Town {
         let mut town = Town::default();
-        town.add("", "namespaces", json!({"metadata": {"name": "ns"}, "status": {"phase": "Active"}}));
-        town.add("", "serviceaccounts", json!({"metadata": {"name": "default", "namespace": "ns"}}));
+        town.add(
+            "",
+            "namespaces",
+            json!({"metadata": {"name": "ns"}, "status": {"phase": "Active"}}),
+        );
+        town.add(
+            "",
+            "serviceaccounts",
+            json!({"metadata": {"name": "default", "namespace": "ns"}}),
+        );
         town
     }
 
     fn add(&mut self, group: &str, plural: &str, object: Value) {
         let meta = |field: &str| object["metadata"][field].as_str().unwrap_or("").to_owned();
-        self.0.insert((group.to_owned(), plural.to_owned(), meta("namespace"), meta("name")), object);
+        self.0.insert(
+            (
+                group.to_owned(),
+                plural.to_owned(),
+                meta("namespace"),
+                meta("name"),
+            ),
+            object,
+        );
     }
 }
 
 impl Cluster for Town {
     fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value> {
-        self.0.get(&(group.to_owned(), plural.to_owned(), namespace.to_owned(), name.to_owned())).cloned()
+        self.0
+            .get(&(
+                group.to_owned(),
+                plural.to_owned(),
+                namespace.to_owned(),
+                name.to_owned(),
+            ))
+            .cloned()
     }
 
     fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value> {
-        let fits = |key: &(String, String, String, String)| key.0 == group && key.1 == plural && (namespace.is_empty() || key.2 == namespace);
-        self.0.iter().filter(|(key, _)| fits(key)).map(|(_, object)| object.clone()).collect()
+        let fits = |key: &(String, String, String, String)| {
+            key.0 == group && key.1 == plural && (namespace.is_empty() || key.2 == namespace)
+        };
+        self.0
+            .iter()
+            .filter(|(key, _)| fits(key))
+            .map(|(_, object)| object.clone())
+            .collect()
     }
 }
 
 fn context(town: &Town) -> Context<'_> {
-    Context { cluster: town, now: Timestamp::UNIX_EPOCH, service_range: ServiceRange::default() }
+    Context {
+        cluster: town,
+        now: Timestamp::UNIX_EPOCH,
+        service_range: ServiceRange::default(),
+    }
 }
 
 fn kind_of(object: &Value) -> &'static Kind {
-    stead_schema::kind(object["apiVersion"].as_str().unwrap_or(""), object["kind"].as_str().unwrap_or("")).expect("a served kind")
+    stead_schema::kind(
+        object["apiVersion"].as_str().unwrap_or(""),
+        object["kind"].as_str().unwrap_or(""),
+    )
+    .expect("a served kind")
 }
 
 /// The object as the server hands it to admission.
@@ -83,7 +120,9 @@ fn edited(base: &Value, edits: &str) -> Value {
     let mut object = base.clone();
     for edit in edits.split("; ").filter(|edit| !edit.is_empty()) {
         let (path, value) = edit.split_once('=').expect("an edit is path=JSON");
-        let value = (value != "-").then(|| serde_json::from_str(value).unwrap_or_else(|problem| panic!("{edit}: {problem}")));
+        let value = (value != "-").then(|| {
+            serde_json::from_str(value).unwrap_or_else(|problem| panic!("{edit}: {problem}"))
+        });
         put(&mut object, &path.split('.').collect::<Vec<_>>(), value);
     }
     object
@@ -121,9 +160,16 @@ fn put(at: &mut Value, path: &[&str], value: Option<Value>) {
 fn told<T>(outcome: Result<T, Refusal>) -> String {
     let mut lines = match outcome {
         Ok(_) => return "ok".to_owned(),
-        Err(Refusal::Invalid(causes)) => {
-            causes.iter().map(|cause| format!("{} {}", cause.reason.wire().trim_start_matches("FieldValue"), cause.field)).collect::<Vec<_>>()
-        }
+        Err(Refusal::Invalid(causes)) => causes
+            .iter()
+            .map(|cause| {
+                format!(
+                    "{} {}",
+                    cause.reason.wire().trim_start_matches("FieldValue"),
+                    cause.field
+                )
+            })
+            .collect::<Vec<_>>(),
         Err(Refusal::Forbidden { message, .. }) => vec![format!("forbidden: {message}")],
         Err(Refusal::NotFound { plural, name, .. }) => vec![format!("not found: {plural} {name}")],
     };
@@ -134,16 +180,25 @@ fn told<T>(outcome: Result<T, Refusal>) -> String {
 /// Creates each edit of the base and compares what is told.
 fn check_created(base: &Value, table: &[(&str, &str)]) {
     for (edits, expected) in table {
-        assert_eq!(told(created(edited(base, edits), &Town::plain())), *expected, "after {edits:?}");
+        assert_eq!(
+            told(created(edited(base, edits), &Town::plain())),
+            *expected,
+            "after {edits:?}"
+        );
     }
 }
 
 /// Creates the base, changes it by each edit and compares what is told.
 fn check_changed(base: &Value, subresource: &str, table: &[(&str, &str)]) {
     let town = Town::plain();
-    let (old, _) = created(base.clone(), &town).unwrap_or_else(|refusal| panic!("the base is refused: {}", told::<()>(Err(refusal))));
+    let (old, _) = created(base.clone(), &town)
+        .unwrap_or_else(|refusal| panic!("the base is refused: {}", told::<()>(Err(refusal))));
     for (edits, expected) in table {
-        assert_eq!(told(changed(&old, edited(&old, edits), subresource, &town)), *expected, "after {edits:?}");
+        assert_eq!(
+            told(changed(&old, edited(&old, edits), subresource, &town)),
+            *expected,
+            "after {edits:?}"
+        );
     }
 }
 

@@ -25,7 +25,11 @@ pub(crate) fn selector(spec: &Value, workload: &str, at: &Path, wrong: &mut Caus
     }
     selector::check(own, &at, wrong);
     if selector::is_empty(own) {
-        wrong.invalid(&at, own.clone(), &format!("empty selector is invalid for {workload}"));
+        wrong.invalid(
+            &at,
+            own.clone(),
+            &format!("empty selector is invalid for {workload}"),
+        );
     }
 }
 
@@ -43,7 +47,11 @@ pub(crate) fn template_is_selected(spec: &Value, at: &Path, wrong: &mut Causes) 
     let labels = metadata::labels_of(get(spec, "template"));
     if !selector::matches(own, labels) {
         let labels_at = at.field("template").field("metadata").field("labels");
-        wrong.invalid(&labels_at, labels.clone(), "`selector` does not match template `labels`");
+        wrong.invalid(
+            &labels_at,
+            labels.clone(),
+            "`selector` does not match template `labels`",
+        );
     }
     true
 }
@@ -62,10 +70,17 @@ pub(crate) fn lasting(spec: &Value, template: &Template<'_>, at: &Path, wrong: &
     let at = at.field("template").field("spec");
     let policy = text(inner, "restartPolicy");
     if !template.restart_policies.contains(&policy) {
-        wrong.not_supported(&at.field("restartPolicy"), policy, template.restart_policies);
+        wrong.not_supported(
+            &at.field("restartPolicy"),
+            policy,
+            template.restart_policies,
+        );
     }
     if has(inner, "activeDeadlineSeconds") {
-        let detail = format!("activeDeadlineSeconds in {} is not Supported", template.workload);
+        let detail = format!(
+            "activeDeadlineSeconds in {} is not Supported",
+            template.workload
+        );
         wrong.forbidden(&at.field("activeDeadlineSeconds"), &detail);
     }
 }
@@ -89,7 +104,12 @@ pub(crate) fn int_or_percent(value: &Value, at: &Path, wrong: &mut Causes) {
 
 /// A percentage is at most everything.
 pub(crate) fn at_most_all(value: &Value, at: &Path, wrong: &mut Causes) {
-    if value.as_str().filter(|word| syntax::percent(word).is_empty()).and_then(syntax::percent_number).is_some_and(|percent| percent > 100) {
+    if value
+        .as_str()
+        .filter(|word| syntax::percent(word).is_empty())
+        .and_then(syntax::percent_number)
+        .is_some_and(|percent| percent > 100)
+    {
         wrong.invalid(at, value.clone(), "must not be greater than 100%");
     }
 }
@@ -97,22 +117,34 @@ pub(crate) fn at_most_all(value: &Value, at: &Path, wrong: &mut Causes) {
 /// The number in a number or percentage; upstream reads what is neither as 0.
 pub(crate) fn number_of(value: &Value) -> i64 {
     match value.as_str() {
-        Some(word) => syntax::percent_number(word).or_else(|| word.parse().ok()).unwrap_or(0),
+        Some(word) => syntax::percent_number(word)
+            .or_else(|| word.parse().ok())
+            .unwrap_or(0),
         None => value.as_i64().unwrap_or(0),
     }
 }
 
 /// A counter of a status that can not exceed another.
 pub(crate) fn at_most(status: &Value, field: &str, most: &str, at: &Path, wrong: &mut Causes) {
-    let (have, limit) = (int(status, field).unwrap_or(0), int(status, most).unwrap_or(0));
+    let (have, limit) = (
+        int(status, field).unwrap_or(0),
+        int(status, most).unwrap_or(0),
+    );
     if have > limit {
-        wrong.invalid(&at.field(field), have, &format!("cannot be greater than status.{most}"));
+        wrong.invalid(
+            &at.field(field),
+            have,
+            &format!("cannot be greater than status.{most}"),
+        );
     }
 }
 
 /// A collision counter only grows.
 pub(crate) fn collisions_grow(old: &Value, new: &Value, wrong: &mut Causes) {
-    let (was, is) = (int(get(old, "status"), "collisionCount"), int(get(new, "status"), "collisionCount"));
+    let (was, is) = (
+        int(get(old, "status"), "collisionCount"),
+        int(get(new, "status"), "collisionCount"),
+    );
     let at = Path::root("status").field("collisionCount");
     match (was, is) {
         (Some(was), Some(is)) if is < was => wrong.invalid(&at, is, "cannot be decremented"),

@@ -14,18 +14,28 @@ const YEAR: i64 = 365 * DAY;
 
 /// How long ago the object was created.
 pub(super) fn age(object: &Value, now: Timestamp) -> Value {
-    json!(since(text(get(object, "metadata"), "creationTimestamp"), now))
+    json!(since(
+        text(get(object, "metadata"), "creationTimestamp"),
+        now
+    ))
 }
 
 /// How long ago a time was; `<unknown>` when there is no time.
 pub(super) fn since(time: &str, now: Timestamp) -> String {
-    time.parse::<Timestamp>().map_or_else(|_| "<unknown>".to_owned(), |then| human(now.as_second() - then.as_second()))
+    time.parse::<Timestamp>().map_or_else(
+        |_| "<unknown>".to_owned(),
+        |then| human(now.as_second() - then.as_second()),
+    )
 }
 
 /// A number of seconds as people read it.
 pub(super) fn human(seconds: i64) -> String {
     let two = |big: i64, big_unit: &str, small: i64, small_unit: &str| {
-        if small == 0 { format!("{big}{big_unit}") } else { format!("{big}{big_unit}{small}{small_unit}") }
+        if small == 0 {
+            format!("{big}{big_unit}")
+        } else {
+            format!("{big}{big_unit}{small}{small_unit}")
+        }
     };
     match seconds {
         ..-1 => "<invalid>".to_owned(),

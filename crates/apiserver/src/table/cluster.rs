@@ -12,24 +12,50 @@ const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE_LABEL: &str = "kubernetes.io/role";
 
 pub(super) fn config_map(map: &Value, now: Timestamp) -> Vec<Value> {
-    vec![name(map), json!(size(map, "data") + size(map, "binaryData")), age(map, now)]
+    vec![
+        name(map),
+        json!(size(map, "data") + size(map, "binaryData")),
+        age(map, now),
+    ]
 }
 
 pub(super) fn secret(secret: &Value, now: Timestamp) -> Vec<Value> {
-    vec![name(secret), json!(text(secret, "type")), json!(size(secret, "data")), age(secret, now)]
+    vec![
+        name(secret),
+        json!(text(secret, "type")),
+        json!(size(secret, "data")),
+        age(secret, now),
+    ]
 }
 
 pub(super) fn namespace(namespace: &Value, now: Timestamp) -> Vec<Value> {
-    vec![name(namespace), json!(text(get(namespace, "status"), "phase")), age(namespace, now)]
+    vec![
+        name(namespace),
+        json!(text(get(namespace, "status"), "phase")),
+        age(namespace, now),
+    ]
 }
 
 pub(super) fn lease(lease: &Value, now: Timestamp) -> Vec<Value> {
-    vec![name(lease), json!(text(get(lease, "spec"), "holderIdentity")), age(lease, now)]
+    vec![
+        name(lease),
+        json!(text(get(lease, "spec"), "holderIdentity")),
+        age(lease, now),
+    ]
 }
 
 pub(super) fn priority_class(class: &Value, now: Timestamp) -> Vec<Value> {
-    let (value, default) = (int(class, "value").unwrap_or(0), yes(class, "globalDefault"));
-    vec![name(class), json!(value), json!(default), age(class, now), json!(text(class, "preemptionPolicy"))]
+    let (value, default) = (
+        int(class, "value").unwrap_or(0),
+        yes(class, "globalDefault"),
+    );
+    vec![
+        name(class),
+        json!(value),
+        json!(default),
+        age(class, now),
+        json!(text(class, "preemptionPolicy")),
+    ]
 }
 
 pub(super) fn node(node: &Value, now: Timestamp) -> Vec<Value> {
@@ -53,9 +79,21 @@ pub(super) fn node(node: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 fn node_word(node: &Value) -> String {
-    let ready = list(get(node, "status"), "conditions").iter().find(|condition| text(condition, "type") == "Ready");
-    let word = ready.map_or("Unknown", |ready| if text(ready, "status") == "True" { "Ready" } else { "NotReady" });
-    let closed = if yes(get(node, "spec"), "unschedulable") { ",SchedulingDisabled" } else { "" };
+    let ready = list(get(node, "status"), "conditions")
+        .iter()
+        .find(|condition| text(condition, "type") == "Ready");
+    let word = ready.map_or("Unknown", |ready| {
+        if text(ready, "status") == "True" {
+            "Ready"
+        } else {
+            "NotReady"
+        }
+    });
+    let closed = if yes(get(node, "spec"), "unschedulable") {
+        ",SchedulingDisabled"
+    } else {
+        ""
+    };
     format!("{word}{closed}")
 }
 
@@ -70,30 +108,53 @@ fn roles(node: &Value) -> String {
         .collect();
     roles.sort_unstable();
     roles.dedup();
-    if roles.is_empty() { NONE.to_owned() } else { roles.join(",") }
+    if roles.is_empty() {
+        NONE.to_owned()
+    } else {
+        roles.join(",")
+    }
 }
 
 fn address(node: &Value, kind: &str) -> Value {
-    let own = list(get(node, "status"), "addresses").iter().find(|address| text(address, "type") == kind);
+    let own = list(get(node, "status"), "addresses")
+        .iter()
+        .find(|address| text(address, "type") == kind);
     or_none(own.map_or("", |address| text(address, "address")))
 }
 
 /// The fields of an event under the names of either of its groups.
 fn either<'a>(event: &'a Value, old: &str, new: &str) -> &'a Value {
-    if has(event, old) { get(event, old) } else { get(event, new) }
+    if has(event, old) {
+        get(event, old)
+    } else {
+        get(event, new)
+    }
 }
 
 pub(super) fn event(event: &Value, now: Timestamp) -> Vec<Value> {
-    let (object, source) = (either(event, "involvedObject", "regarding"), either(event, "source", "deprecatedSource"));
+    let (object, source) = (
+        either(event, "involvedObject", "regarding"),
+        either(event, "source", "deprecatedSource"),
+    );
     let time = |value: &Value| value.as_str().map(str::to_owned);
     let happened = time(get(event, "eventTime"));
     let first = time(either(event, "firstTimestamp", "deprecatedFirstTimestamp")).or(happened);
-    let last = time(either(event, "lastTimestamp", "deprecatedLastTimestamp")).or_else(|| first.clone());
+    let last =
+        time(either(event, "lastTimestamp", "deprecatedLastTimestamp")).or_else(|| first.clone());
     let series = get(event, "series");
     let (last, count) = if series.is_null() {
-        (last, either(event, "count", "deprecatedCount").as_i64().filter(|count| *count > 0).unwrap_or(1))
+        (
+            last,
+            either(event, "count", "deprecatedCount")
+                .as_i64()
+                .filter(|count| *count > 0)
+                .unwrap_or(1),
+        )
     } else {
-        (time(get(series, "lastObservedTime")), int(series, "count").unwrap_or(0))
+        (
+            time(get(series, "lastObservedTime")),
+            int(series, "count").unwrap_or(0),
+        )
     };
     let ago = |time: Option<String>| json!(since(&time.unwrap_or_default(), now));
     vec![
@@ -103,7 +164,12 @@ pub(super) fn event(event: &Value, now: Timestamp) -> Vec<Value> {
         json!(about(object)),
         json!(text(object, "fieldPath")),
         json!(reporter(event, source)),
-        json!(either(event, "message", "note").as_str().unwrap_or("").trim()),
+        json!(
+            either(event, "message", "note")
+                .as_str()
+                .unwrap_or("")
+                .trim()
+        ),
         ago(first),
         json!(count),
         name(event),
@@ -120,10 +186,16 @@ fn about(object: &Value) -> String {
 
 fn reporter(event: &Value, source: &Value) -> String {
     let component = match text(source, "component") {
-        "" => either(event, "reportingComponent", "reportingController").as_str().unwrap_or(""),
+        "" => either(event, "reportingComponent", "reportingController")
+            .as_str()
+            .unwrap_or(""),
         component => component,
     };
-    match if text(source, "host").is_empty() { text(event, "reportingInstance") } else { text(source, "host") } {
+    match if text(source, "host").is_empty() {
+        text(event, "reportingInstance")
+    } else {
+        text(source, "host")
+    } {
         "" => component.to_owned(),
         host => format!("{component}, {host}"),
     }
@@ -136,7 +208,11 @@ pub(super) fn quota(quota: &Value, now: Timestamp) -> Vec<Value> {
             .filter(|(resource, _)| resource.starts_with("limits") == limits)
             .map(|(resource, hard)| {
                 let used = text(get(status, "used"), resource);
-                format!("{resource}: {}/{}", if used.is_empty() { "0" } else { used }, hard.as_str().unwrap_or(""))
+                format!(
+                    "{resource}: {}/{}",
+                    if used.is_empty() { "0" } else { used },
+                    hard.as_str().unwrap_or("")
+                )
             })
             .collect();
         json!(words.join(", "))
@@ -151,7 +227,9 @@ pub(super) fn binding(binding: &Value, now: Timestamp) -> Vec<Value> {
             .iter()
             .filter(|subject| text(subject, "kind") == kind)
             .map(|subject| match kind {
-                "ServiceAccount" => format!("{}/{}", text(subject, "namespace"), text(subject, "name")),
+                "ServiceAccount" => {
+                    format!("{}/{}", text(subject, "namespace"), text(subject, "name"))
+                }
                 _ => text(subject, "name").to_owned(),
             })
             .collect();

@@ -30,7 +30,10 @@ impl Seen {
 /// The row.
 pub(super) fn cells(pod: &Value, now: Timestamp) -> Vec<Value> {
     let (spec, status) = (get(pod, "spec"), get(pod, "status"));
-    let sidecars = list(spec, "initContainers").iter().filter(|container| text(container, "restartPolicy") == "Always").count();
+    let sidecars = list(spec, "initContainers")
+        .iter()
+        .filter(|container| text(container, "restartPolicy") == "Always")
+        .count();
     let seen = look(pod);
     let total = list(spec, "containers").len() + sidecars;
     let restarts = if seen.restarts != 0 && !seen.last_end.is_empty() {
@@ -38,7 +41,9 @@ pub(super) fn cells(pod: &Value, now: Timestamp) -> Vec<Value> {
     } else {
         seen.restarts.to_string()
     };
-    let address = list(status, "podIPs").first().map_or(text(status, "podIP"), |first| text(first, "ip"));
+    let address = list(status, "podIPs")
+        .first()
+        .map_or(text(status, "podIP"), |first| text(first, "ip"));
     vec![
         name(pod),
         json!(format!("{}/{total}", seen.ready)),
@@ -57,18 +62,26 @@ fn readiness_gates(pod: &Value) -> Value {
     if gates.is_empty() {
         return json!(NONE);
     }
-    let open = gates.iter().filter(|gate| is_true(pod, text(gate, "conditionType"))).count();
+    let open = gates
+        .iter()
+        .filter(|gate| is_true(pod, text(gate, "conditionType")))
+        .count();
     json!(format!("{open}/{}", gates.len()))
 }
 
 fn is_true(pod: &Value, condition: &str) -> bool {
-    list(get(pod, "status"), "conditions").iter().any(|own| text(own, "type") == condition && text(own, "status") == "True")
+    list(get(pod, "status"), "conditions")
+        .iter()
+        .any(|own| text(own, "type") == condition && text(own, "status") == "True")
 }
 
 fn look(pod: &Value) -> Seen {
     let status = get(pod, "status");
     let phase = text(status, "phase");
-    let mut seen = Seen { reason: first_word(status, phase).to_owned(), ..Seen::default() };
+    let mut seen = Seen {
+        reason: first_word(status, phase).to_owned(),
+        ..Seen::default()
+    };
     let mut sidecars = Seen::default();
     let initializing = look_at_init(pod, &mut seen, &mut sidecars);
     if !initializing || is_true(pod, "Initialized") {
@@ -85,7 +98,9 @@ fn look(pod: &Value) -> Seen {
 }
 
 fn first_word<'a>(status: &'a Value, phase: &'a str) -> &'a str {
-    let gated = list(status, "conditions").iter().any(|own| text(own, "type") == "PodScheduled" && text(own, "reason") == "SchedulingGated");
+    let gated = list(status, "conditions")
+        .iter()
+        .any(|own| text(own, "type") == "PodScheduled" && text(own, "reason") == "SchedulingGated");
     match text(status, "reason") {
         _ if gated => "SchedulingGated",
         "" => phase,
@@ -96,13 +111,21 @@ fn first_word<'a>(status: &'a Value, phase: &'a str) -> &'a str {
 /// Goes through the init containers up to the first that is not done; answers whether there is one.
 fn look_at_init(pod: &Value, seen: &mut Seen, sidecars: &mut Seen) -> bool {
     let all = list(get(pod, "spec"), "initContainers");
-    for (index, report) in list(get(pod, "status"), "initContainerStatuses").iter().enumerate() {
-        let is_sidecar = all.iter().any(|own| text(own, "name") == text(report, "name") && text(own, "restartPolicy") == "Always");
+    for (index, report) in list(get(pod, "status"), "initContainerStatuses")
+        .iter()
+        .enumerate()
+    {
+        let is_sidecar = all.iter().any(|own| {
+            text(own, "name") == text(report, "name") && text(own, "restartPolicy") == "Always"
+        });
         seen.restarted(report);
         if is_sidecar {
             sidecars.restarted(report);
         }
-        let (ended, waiting) = (dig(report, &["state", "terminated"]), dig(report, &["state", "waiting"]));
+        let (ended, waiting) = (
+            dig(report, &["state", "terminated"]),
+            dig(report, &["state", "waiting"]),
+        );
         if !ended.is_null() && int(ended, "exitCode").unwrap_or(0) == 0 {
             continue;
         }
@@ -132,7 +155,10 @@ fn look_at_containers(pod: &Value, seen: &mut Seen) {
     let mut any_runs = false;
     for report in list(get(pod, "status"), "containerStatuses").iter().rev() {
         seen.restarted(report);
-        let (ended, waiting) = (dig(report, &["state", "terminated"]), dig(report, &["state", "waiting"]));
+        let (ended, waiting) = (
+            dig(report, &["state", "terminated"]),
+            dig(report, &["state", "waiting"]),
+        );
         if !text(waiting, "reason").is_empty() {
             text(waiting, "reason").clone_into(&mut seen.reason);
         } else if !ended.is_null() {
@@ -143,6 +169,11 @@ fn look_at_containers(pod: &Value, seen: &mut Seen) {
         }
     }
     if seen.reason == "Completed" && any_runs {
-        seen.reason = if is_true(pod, "Ready") { "Running" } else { "NotReady" }.to_owned();
+        seen.reason = if is_true(pod, "Ready") {
+            "Running"
+        } else {
+            "NotReady"
+        }
+        .to_owned();
     }
 }

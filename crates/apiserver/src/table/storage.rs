@@ -8,7 +8,10 @@ use super::{NONE, UNSET, name};
 use crate::admit::read::{dig, get, has, list, text, texts, yes};
 
 const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
-const IS_DEFAULT: [&str; 2] = ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
+const IS_DEFAULT: [&str; 2] = [
+    "storageclass.kubernetes.io/is-default-class",
+    "storageclass.beta.kubernetes.io/is-default-class",
+];
 
 fn annotation<'a>(object: &'a Value, key: &str) -> &'a str {
     text(dig(object, &["metadata", "annotations"]), key)
@@ -16,12 +19,21 @@ fn annotation<'a>(object: &'a Value, key: &str) -> &'a str {
 
 fn phase(object: &Value) -> Value {
     let going = has(get(object, "metadata"), "deletionTimestamp");
-    json!(if going { "Terminating" } else { text(get(object, "status"), "phase") })
+    json!(if going {
+        "Terminating"
+    } else {
+        text(get(object, "status"), "phase")
+    })
 }
 
 fn modes(modes: &[&str]) -> Value {
     let mut short: Vec<&str> = Vec::new();
-    for (long, word) in [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")] {
+    for (long, word) in [
+        ("ReadWriteOnce", "RWO"),
+        ("ReadOnlyMany", "ROX"),
+        ("ReadWriteMany", "RWX"),
+        ("ReadWriteOncePod", "RWOP"),
+    ] {
         if modes.contains(&long) {
             short.push(word);
         }
@@ -47,7 +59,10 @@ pub(super) fn claim(claim: &Value, now: Timestamp) -> Vec<Value> {
         (json!(""), json!(""))
     } else {
         let size = dig(status, &["capacity", "storage"]);
-        (json!(size.as_str().unwrap_or("0")), modes(&texts(status, "accessModes")))
+        (
+            json!(size.as_str().unwrap_or("0")),
+            modes(&texts(status, "accessModes")),
+        )
     };
     vec![
         name(claim),
@@ -65,7 +80,11 @@ pub(super) fn claim(claim: &Value, now: Timestamp) -> Vec<Value> {
 pub(super) fn volume(volume: &Value, now: Timestamp) -> Vec<Value> {
     let spec = get(volume, "spec");
     let claim = get(spec, "claimRef");
-    let claim = if claim.is_null() { String::new() } else { format!("{}/{}", text(claim, "namespace"), text(claim, "name")) };
+    let claim = if claim.is_null() {
+        String::new()
+    } else {
+        format!("{}/{}", text(claim, "namespace"), text(claim, "name"))
+    };
     vec![
         name(volume),
         json!(dig(spec, &["capacity", "storage"]).as_str().unwrap_or("0")),
@@ -82,7 +101,14 @@ pub(super) fn volume(volume: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 pub(super) fn class(class: &Value, now: Timestamp) -> Vec<Value> {
-    let mark = if IS_DEFAULT.iter().any(|key| annotation(class, key) == "true") { " (default)" } else { "" };
+    let mark = if IS_DEFAULT
+        .iter()
+        .any(|key| annotation(class, key) == "true")
+    {
+        " (default)"
+    } else {
+        ""
+    };
     vec![
         json!(format!("{}{mark}", text(get(class, "metadata"), "name"))),
         json!(text(class, "provisioner")),
@@ -108,9 +134,18 @@ pub(super) fn attachment(attachment: &Value, now: Timestamp) -> Vec<Value> {
 pub(super) fn driver(driver: &Value, now: Timestamp) -> Vec<Value> {
     let spec = get(driver, "spec");
     let flag = |field: &str, default: bool| json!(get(spec, field).as_bool().unwrap_or(default));
-    let audiences: Vec<&str> = list(spec, "tokenRequests").iter().map(|request| text(request, "audience")).collect();
+    let audiences: Vec<&str> = list(spec, "tokenRequests")
+        .iter()
+        .map(|request| text(request, "audience"))
+        .collect();
     let lifecycles = texts(spec, "volumeLifecycleModes");
-    let shown = |items: &[&str]| json!(if items.is_empty() { UNSET.to_owned() } else { items.join(",") });
+    let shown = |items: &[&str]| {
+        json!(if items.is_empty() {
+            UNSET.to_owned()
+        } else {
+            items.join(",")
+        })
+    };
     vec![
         name(driver),
         flag("attachRequired", true),
@@ -118,11 +153,19 @@ pub(super) fn driver(driver: &Value, now: Timestamp) -> Vec<Value> {
         flag("storageCapacity", false),
         shown(&audiences),
         flag("requiresRepublish", false),
-        json!(if lifecycles.is_empty() { NONE.to_owned() } else { lifecycles.join(",") }),
+        json!(if lifecycles.is_empty() {
+            NONE.to_owned()
+        } else {
+            lifecycles.join(",")
+        }),
         age(driver, now),
     ]
 }
 
 pub(super) fn node(node: &Value, now: Timestamp) -> Vec<Value> {
-    vec![name(node), json!(list(get(node, "spec"), "drivers").len()), age(node, now)]
+    vec![
+        name(node),
+        json!(list(get(node, "spec"), "drivers").len()),
+        age(node, now),
+    ]
 }

@@ -12,16 +12,28 @@ const NOTE: &str = "kubernetes.io/limit-ranger";
 fn limits_of(object: &Value, context: &Context<'_>) -> Vec<Value> {
     let namespace = text(get(object, "metadata"), "namespace");
     let ranges = context.cluster.list("", "limitranges", namespace);
-    ranges.iter().flat_map(|range| list(get(range, "spec"), "limits").to_vec()).collect()
+    ranges
+        .iter()
+        .flat_map(|range| list(get(range, "spec"), "limits").to_vec())
+        .collect()
 }
 
 /// Fills in requests and limits of a new pod's containers.
 pub(super) fn fill_in(pod: &mut Value, context: &Context<'_>) {
     let limits = limits_of(pod, context);
     let mut notes = Vec::new();
-    for limit in limits.iter().filter(|limit| text(limit, "type") == "Container") {
-        for (field, word) in [("initContainers", "init container"), ("containers", "container")] {
-            let Some(containers) = pod.pointer_mut(&format!("/spec/{field}")).and_then(Value::as_array_mut) else {
+    for limit in limits
+        .iter()
+        .filter(|limit| text(limit, "type") == "Container")
+    {
+        for (field, word) in [
+            ("initContainers", "init container"),
+            ("containers", "container"),
+        ] {
+            let Some(containers) = pod
+                .pointer_mut(&format!("/spec/{field}"))
+                .and_then(Value::as_array_mut)
+            else {
                 continue;
             };
             for container in containers {
@@ -30,14 +42,21 @@ pub(super) fn fill_in(pod: &mut Value, context: &Context<'_>) {
         }
     }
     if !notes.is_empty() {
-        let meta = object_mut(pod).entry("metadata").or_insert_with(|| json!({}));
-        map_mut(meta, "annotations").insert(NOTE.to_owned(), format!("LimitRanger plugin set: {}", notes.join("; ")).into());
+        let meta = object_mut(pod)
+            .entry("metadata")
+            .or_insert_with(|| json!({}));
+        map_mut(meta, "annotations").insert(
+            NOTE.to_owned(),
+            format!("LimitRanger plugin set: {}", notes.join("; ")).into(),
+        );
     }
 }
 
 fn fill_container(container: &mut Value, limit: &Value, word: &str, notes: &mut Vec<String>) {
     let name = text(container, "name").to_owned();
-    let resources = object_mut(container).entry("resources").or_insert_with(|| json!({}));
+    let resources = object_mut(container)
+        .entry("resources")
+        .or_insert_with(|| json!({}));
     for (bound, defaults) in [("requests", "defaultRequest"), ("limits", "default")] {
         let missing: Vec<(String, Value)> = entries(limit, defaults)
             .filter(|(resource, _)| !has(get(resources, bound), resource))
@@ -46,8 +65,15 @@ fn fill_container(container: &mut Value, limit: &Value, word: &str, notes: &mut 
         if missing.is_empty() {
             continue;
         }
-        let names: Vec<&str> = missing.iter().map(|(resource, _)| resource.as_str()).collect();
-        notes.push(format!("{} {} for {word} {name}", names.join(", "), bound.trim_end_matches('s')));
+        let names: Vec<&str> = missing
+            .iter()
+            .map(|(resource, _)| resource.as_str())
+            .collect();
+        notes.push(format!(
+            "{} {} for {word} {name}",
+            names.join(", "),
+            bound.trim_end_matches('s')
+        ));
         map_mut(resources, bound).extend(missing);
     }
 }
@@ -59,10 +85,20 @@ pub(super) fn check(kind: &Kind, object: &Value, context: &Context<'_>) -> Resul
         match (kind.kind, text(&limit, "type")) {
             ("PersistentVolumeClaim", "PersistentVolumeClaim") => {
                 let resources = get(get(object, "spec"), "resources");
-                bounds(&limit, "PersistentVolumeClaim", &|field, name| amount::nano(dig(resources, &[field, name])), &mut problems);
+                bounds(
+                    &limit,
+                    "PersistentVolumeClaim",
+                    &|field, name| amount::nano(dig(resources, &[field, name])),
+                    &mut problems,
+                );
             }
             ("Pod", "Container") => each_container(object, &limit, &mut problems),
-            ("Pod", "Pod") => bounds(&limit, "Pod", &|field, name| whole_pod(get(object, "spec"), field, name), &mut problems),
+            ("Pod", "Pod") => bounds(
+                &limit,
+                "Pod",
+                &|field, name| whole_pod(get(object, "spec"), field, name),
+                &mut problems,
+            ),
             _ => {}
         }
     }
@@ -77,7 +113,12 @@ fn each_container(pod: &Value, limit: &Value, problems: &mut Vec<String>) {
     for field in ["containers", "initContainers"] {
         for container in list(get(pod, "spec"), field) {
             let resources = get(container, "resources");
-            bounds(limit, "Container", &|field, name| amount::nano(dig(resources, &[field, name])), problems);
+            bounds(
+                limit,
+                "Container",
+                &|field, name| amount::nano(dig(resources, &[field, name])),
+                problems,
+            );
         }
     }
 }
@@ -86,31 +127,61 @@ fn each_container(pod: &Value, limit: &Value, problems: &mut Vec<String>) {
 fn whole_pod(spec: &Value, field: &str, name: &str) -> Option<i128> {
     let of = |container: &Value| amount::nano(dig(container, &["resources", field, name]));
     let own = list(spec, "containers").iter().map(of);
-    let sidecars = list(spec, "initContainers").iter().filter(|container| is_sidecar(container)).map(of);
+    let sidecars = list(spec, "initContainers")
+        .iter()
+        .filter(|container| is_sidecar(container))
+        .map(of);
     let together = own.chain(sidecars).flatten().reduce(i128::saturating_add);
-    let alone = list(spec, "initContainers").iter().filter(|container| !is_sidecar(container)).filter_map(of).max();
+    let alone = list(spec, "initContainers")
+        .iter()
+        .filter(|container| !is_sidecar(container))
+        .filter_map(of)
+        .max();
     together.max(alone)
 }
 
-fn bounds(limit: &Value, what: &str, asked: &dyn Fn(&str, &str) -> Option<i128>, problems: &mut Vec<String>) {
+fn bounds(
+    limit: &Value,
+    what: &str,
+    asked: &dyn Fn(&str, &str) -> Option<i128>,
+    problems: &mut Vec<String>,
+) {
     let shown = |amount: &Value| amount.as_str().unwrap_or("").to_owned();
     for (name, least) in entries(limit, "min") {
         let bound = amount::nano(least).unwrap_or(0);
         match asked("requests", name) {
-            None => problems.push(format!("minimum {name} usage per {what} is {}.  No request is specified", shown(least))),
+            None => problems.push(format!(
+                "minimum {name} usage per {what} is {}.  No request is specified",
+                shown(least)
+            )),
             Some(request) if request < bound => {
-                problems.push(format!("minimum {name} usage per {what} is {}, but request is {}", shown(least), plain(request)));
+                problems.push(format!(
+                    "minimum {name} usage per {what} is {}, but request is {}",
+                    shown(least),
+                    plain(request)
+                ));
             }
             Some(_) => {}
         }
     }
     for (name, most) in entries(limit, "max") {
         let bound = amount::nano(most).unwrap_or(0);
-        let field = if what == "PersistentVolumeClaim" { "requests" } else { "limits" };
+        let field = if what == "PersistentVolumeClaim" {
+            "requests"
+        } else {
+            "limits"
+        };
         match asked(field, name) {
-            None => problems.push(format!("maximum {name} usage per {what} is {}.  No limit is specified", shown(most))),
+            None => problems.push(format!(
+                "maximum {name} usage per {what} is {}.  No limit is specified",
+                shown(most)
+            )),
             Some(own) if own > bound => {
-                problems.push(format!("maximum {name} usage per {what} is {}, but limit is {}", shown(most), plain(own)));
+                problems.push(format!(
+                    "maximum {name} usage per {what} is {}, but limit is {}",
+                    shown(most),
+                    plain(own)
+                ));
             }
             Some(_) => {}
         }
@@ -119,5 +190,9 @@ fn bounds(limit: &Value, what: &str, asked: &dyn Fn(&str, &str) -> Option<i128>,
 
 /// A quantity in billionths as people write it.
 fn plain(nano: i128) -> String {
-    if amount::is_whole(nano) { format!("{}", nano / 1_000_000_000) } else { format!("{}m", nano / 1_000_000) }
+    if amount::is_whole(nano) {
+        format!("{}", nano / 1_000_000_000)
+    } else {
+        format!("{}m", nano / 1_000_000)
+    }
 }

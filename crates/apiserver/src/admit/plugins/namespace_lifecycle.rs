@@ -9,20 +9,31 @@ use crate::admit::{Context, ForbiddenCause, Refusal};
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 /// The namespace of a new object must be there and must stay.
-pub(super) fn check_created(kind: &Kind, object: &Value, context: &Context<'_>) -> Result<(), Refusal> {
+pub(super) fn check_created(
+    kind: &Kind,
+    object: &Value,
+    context: &Context<'_>,
+) -> Result<(), Refusal> {
     if !kind.namespaced {
         return Ok(());
     }
     let name = text(get(object, "metadata"), "namespace");
     let Some(namespace) = context.cluster.get("", "namespaces", "", name) else {
-        return Err(Refusal::NotFound { group: String::new(), plural: "namespaces".to_owned(), name: name.to_owned() });
+        return Err(Refusal::NotFound {
+            group: String::new(),
+            plural: "namespaces".to_owned(),
+            name: name.to_owned(),
+        });
     };
-    let going = text(get(&namespace, "status"), "phase") == "Terminating" || has(get(&namespace, "metadata"), "deletionTimestamp");
+    let going = text(get(&namespace, "status"), "phase") == "Terminating"
+        || has(get(&namespace, "metadata"), "deletionTimestamp");
     if !going {
         return Ok(());
     }
     Err(Refusal::Forbidden {
-        message: format!("unable to create new content in namespace {name} because it is being terminated"),
+        message: format!(
+            "unable to create new content in namespace {name} because it is being terminated"
+        ),
         causes: vec![ForbiddenCause {
             reason: "NamespaceTerminating",
             field: "metadata.namespace",

@@ -20,7 +20,9 @@ pub(super) fn resolve(pod: &mut Value, context: &Context<'_>) -> Result<(), Refu
     let spec = get(pod, "spec");
     let found = match text(spec, "priorityClassName") {
         "" => default_class(context),
-        name => named(name, context).ok_or_else(|| Refusal::forbidden(format!("no PriorityClass with name {name} was found")))?,
+        name => named(name, context).ok_or_else(|| {
+            Refusal::forbidden(format!("no PriorityClass with name {name} was found"))
+        })?,
     };
     if let Some(said) = int(spec, "priority").filter(|said| *said != found.value) {
         let computed = found.value;
@@ -49,14 +51,28 @@ fn named(name: &str, context: &Context<'_>) -> Option<Resolved> {
         return Some(of_class(&class));
     }
     let (name, value) = SYSTEM.iter().find(|(system, _)| *system == name)?;
-    Some(Resolved { name: (*name).to_owned(), value: *value, preemption: PREEMPT.to_owned() })
+    Some(Resolved {
+        name: (*name).to_owned(),
+        value: *value,
+        preemption: PREEMPT.to_owned(),
+    })
 }
 
 fn default_class(context: &Context<'_>) -> Resolved {
     let classes = context.cluster.list(GROUP, "priorityclasses", "");
     // upstream: of several defaults the lowest counts.
-    let default = classes.iter().filter(|class| yes(class, "globalDefault")).min_by_key(|class| int(class, "value"));
-    default.map_or_else(|| Resolved { name: String::new(), value: 0, preemption: PREEMPT.to_owned() }, of_class)
+    let default = classes
+        .iter()
+        .filter(|class| yes(class, "globalDefault"))
+        .min_by_key(|class| int(class, "value"));
+    default.map_or_else(
+        || Resolved {
+            name: String::new(),
+            value: 0,
+            preemption: PREEMPT.to_owned(),
+        },
+        of_class,
+    )
 }
 
 fn of_class(class: &Value) -> Resolved {
@@ -64,7 +80,11 @@ fn of_class(class: &Value) -> Resolved {
         "" => PREEMPT,
         policy => policy,
     };
-    Resolved { name: text(get(class, "metadata"), "name").to_owned(), value: int(class, "value").unwrap_or(0), preemption: preemption.to_owned() }
+    Resolved {
+        name: text(get(class, "metadata"), "name").to_owned(),
+        value: int(class, "value").unwrap_or(0),
+        preemption: preemption.to_owned(),
+    }
 }
 
 /// A client that writes a pod back without its priority means the same pod.
@@ -84,12 +104,16 @@ pub(super) fn one_default(class: &Value, context: &Context<'_>) -> Result<(), Re
     }
     let name = text(get(class, "metadata"), "name");
     let classes = context.cluster.list(GROUP, "priorityclasses", "");
-    let other = classes.iter().find(|other| yes(other, "globalDefault") && text(get(other, "metadata"), "name") != name);
+    let other = classes
+        .iter()
+        .find(|other| yes(other, "globalDefault") && text(get(other, "metadata"), "name") != name);
     match other {
         None => Ok(()),
         Some(other) => {
             let theirs = text(get(other, "metadata"), "name");
-            Err(Refusal::forbidden(format!("PriorityClass {theirs} is already marked as default. Only one default can exist")))
+            Err(Refusal::forbidden(format!(
+                "PriorityClass {theirs} is already marked as default. Only one default can exist"
+            )))
         }
     }
 }

@@ -11,8 +11,13 @@ pub(super) fn resolve(pod: &mut Value, context: &Context<'_>) -> Result<(), Refu
     if name.is_empty() {
         return Ok(());
     }
-    let Some(class) = context.cluster.get("node.k8s.io", "runtimeclasses", "", &name) else {
-        return Err(Refusal::forbidden(format!("pod rejected: RuntimeClass \"{name}\" not found")));
+    let Some(class) = context
+        .cluster
+        .get("node.k8s.io", "runtimeclasses", "", &name)
+    else {
+        return Err(Refusal::forbidden(format!(
+            "pod rejected: RuntimeClass \"{name}\" not found"
+        )));
     };
     let overhead = dig(&class, &["overhead", "podFixed"]);
     if !overhead.is_null() {

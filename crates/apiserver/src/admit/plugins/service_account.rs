@@ -21,7 +21,10 @@ pub(super) fn mount(pod: &mut Value, context: &Context<'_>) -> Result<(), Refusa
     }
     let name = account_name(pod);
     let namespace = text(get(pod, "metadata"), "namespace").to_owned();
-    let Some(account) = context.cluster.get("", "serviceaccounts", &namespace, &name) else {
+    let Some(account) = context
+        .cluster
+        .get("", "serviceaccounts", &namespace, &name)
+    else {
         return Err(Refusal::forbidden(format!(
             "error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found"
         )));
@@ -52,10 +55,19 @@ fn wants_token(spec: &Value, account: &Value) -> bool {
 }
 
 fn mount_token(pod: &mut Value) {
-    let own = list(get(pod, "spec"), "volumes").iter().map(|volume| text(volume, "name")).find(|name| name.starts_with(VOLUME_PREFIX));
+    let own = list(get(pod, "spec"), "volumes")
+        .iter()
+        .map(|volume| text(volume, "name"))
+        .find(|name| name.starts_with(VOLUME_PREFIX));
     let (name, is_new) = match own {
         Some(name) => (name.to_owned(), false),
-        None => (format!("{VOLUME_PREFIX}{}", suffix(text(get(pod, "metadata"), "uid"))), true),
+        None => (
+            format!(
+                "{VOLUME_PREFIX}{}",
+                suffix(text(get(pod, "metadata"), "uid"))
+            ),
+            true,
+        ),
     };
     let spec = object_mut(pod).entry("spec").or_insert_with(|| json!({}));
     let mut mounted = false;
@@ -64,9 +76,12 @@ fn mount_token(pod: &mut Value) {
             continue;
         }
         for container in list_mut(spec, field) {
-            let has_own = list(container, "volumeMounts").iter().any(|mount| text(mount, "mountPath") == MOUNT_PATH);
+            let has_own = list(container, "volumeMounts")
+                .iter()
+                .any(|mount| text(mount, "mountPath") == MOUNT_PATH);
             if !has_own {
-                list_mut(container, "volumeMounts").push(json!({"name": name, "readOnly": true, "mountPath": MOUNT_PATH}));
+                list_mut(container, "volumeMounts")
+                    .push(json!({"name": name, "readOnly": true, "mountPath": MOUNT_PATH}));
                 mounted = true;
             }
         }
@@ -88,7 +103,9 @@ fn volume(name: &str) -> Value {
 
 /// Five letters from the pod's uid: as good as random, and the same again for the same pod.
 fn suffix(uid: &str) -> String {
-    let mut hash = uid.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let mut hash = uid.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     (0..5)
         .map(|_| {
             let letter = LETTERS[usize::try_from(hash % 27).unwrap_or(0)];

@@ -46,10 +46,40 @@ const KINDS: [&str; 33] = [
 
 /// Names that rules look for, so that odd values land where they are read.
 const FIELDS: [&str; 34] = [
-    "spec", "status", "metadata", "labels", "annotations", "finalizers", "ownerReferences", "selector", "matchLabels", "template",
-    "containers", "initContainers", "volumes", "volumeMounts", "ports", "env", "resources", "requests", "limits", "tolerations", "affinity",
-    "volumeClaimTemplates", "updateStrategy", "rollingUpdate", "clusterIPs", "data", "type", "name", "replicas", "conditions",
-    "containerStatuses", "state", "rules", "subsets",
+    "spec",
+    "status",
+    "metadata",
+    "labels",
+    "annotations",
+    "finalizers",
+    "ownerReferences",
+    "selector",
+    "matchLabels",
+    "template",
+    "containers",
+    "initContainers",
+    "volumes",
+    "volumeMounts",
+    "ports",
+    "env",
+    "resources",
+    "requests",
+    "limits",
+    "tolerations",
+    "affinity",
+    "volumeClaimTemplates",
+    "updateStrategy",
+    "rollingUpdate",
+    "clusterIPs",
+    "data",
+    "type",
+    "name",
+    "replicas",
+    "conditions",
+    "containerStatuses",
+    "state",
+    "rules",
+    "subsets",
 ];
 
 fn leaf() -> impl Strategy<Value = Value> {
@@ -58,7 +88,16 @@ fn leaf() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         "[ -~]{0,12}".prop_map(Value::from),
-        prop_oneof![Just("1Gi"), Just("-5m"), Just("1e400"), Just("99999999999999999999Ei"), Just("12%"), Just("None"), Just("ü")].prop_map(Value::from),
+        prop_oneof![
+            Just("1Gi"),
+            Just("-5m"),
+            Just("1e400"),
+            Just("99999999999999999999Ei"),
+            Just("12%"),
+            Just("None"),
+            Just("ü")
+        ]
+        .prop_map(Value::from),
     ]
 }
 
@@ -67,8 +106,12 @@ fn tree() -> impl Strategy<Value = Value> {
         let field = proptest::sample::select(&FIELDS[..]);
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
-            proptest::collection::vec((field, inner), 0..6)
-                .prop_map(|fields| Value::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())),
+            proptest::collection::vec((field, inner), 0..6).prop_map(|fields| Value::Object(
+                fields
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .collect::<Map<_, _>>()
+            )),
         ]
     })
 }
