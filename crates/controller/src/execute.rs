@@ -172,3 +172,6 @@ async fn send(shell: &Shell, seen: &Observed, step: Step) -> Sent {
 fn is_delete(step: &Step) -> bool {
     matches!(step, Step::DeletePod { .. } | Step::DeleteRevision { .. })
 }
+
+#[cfg(test)]
+mod tests;

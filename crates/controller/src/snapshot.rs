@@ -180,3 +180,64 @@ pub async fn observe(
         Freshness::default(),
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::queue::Queue;
+    use crate::reflect::Delta;
+
+    fn set(uid: &str) -> Value {
+        json!({"apiVersion": "apps/v1", "kind": "StatefulSet",
+            "metadata": {"namespace": "d", "name": "web", "uid": uid, "resourceVersion": "5"},
+            "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}}}})
+    }
+
+    fn show(watched: &Watched, delta: Delta) {
+        watched.sink(Queue::new(), |facts| &mut facts.sets, || ())(delta);
+    }
+
+    fn pods_mark(watched: &Watched, written: &Written) -> Mark {
+        let seen = take(
+            watched,
+            written,
+            &Key::new("d", "web"),
+            Timestamp::UNIX_EPOCH,
+        )
+        .expect("the set");
+        seen.observed.freshness.pods
+    }
+
+    #[test]
+    fn a_cache_that_does_not_show_our_own_write_yet_is_known_to_be_behind() {
+        let (watched, written) = (Watched::default(), Written::default());
+        show(&watched, Delta::Put(set("u")));
+        let facts = Set::parse(&set("u"), &mut Vec::new());
+        written.note(
+            &watched,
+            &facts,
+            Of::Pods,
+            &json!({"metadata": {"resourceVersion": "9"}}),
+        );
+        assert_eq!(pods_mark(&watched, &written), Mark { wrote: 9, seen: 0 });
+        let pod = json!({"metadata": {"namespace": "d", "name": "web-0", "resourceVersion": "9"}});
+        watched.sink(Queue::new(), |facts| &mut facts.pods, || ())(Delta::Put(pod));
+        assert_eq!(pods_mark(&watched, &written), Mark { wrote: 9, seen: 9 });
+    }
+
+    #[test]
+    fn a_set_deleted_and_made_again_does_not_wait_for_the_writes_of_the_former() {
+        let (watched, written) = (Watched::default(), Written::default());
+        let facts = Set::parse(&set("former"), &mut Vec::new());
+        written.note(
+            &watched,
+            &facts,
+            Of::Pods,
+            &json!({"metadata": {"resourceVersion": "9"}}),
+        );
+        show(&watched, Delta::Put(set("latter")));
+        assert_eq!(pods_mark(&watched, &written), Mark { wrote: 0, seen: 0 });
+    }
+}
