@@ -1,5 +1,7 @@
 //! One watch a kind, shared by all the small controllers: a cache to read and a call for every change.
 
+mod trim;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
@@ -11,6 +13,11 @@ use stead_controller::queue::{Outcome, Queue};
 use stead_controller::reflect::{Delta, Part, reflect};
 use stead_controller::resource::{Key, Resource};
 use tokio::sync::watch;
+
+use crate::metadata::{self, MetaHandler, Served};
+
+use trim::trim;
+use trim::trim;
 
 /// Ends all that was given a clone of it.
 pub(crate) type Shutdown = Shared<BoxFuture<'static, ()>>;
@@ -220,7 +227,7 @@ impl Kit {
             ));
         }
         for (resource, (cache, handlers)) in followed {
-            let sink = sink(cache, handlers, count_synced.clone());
+            let sink = sink(resource.clone(), cache, handlers, count_synced.clone());
             running.spawn(reflect(
                 client.clone(),
                 resource,
@@ -242,29 +249,31 @@ impl Kit {
 
 /// Keeps a cache and tells its handlers.
 fn sink(
+    resource: Resource,
     cache: Cache,
     handlers: Vec<Handler>,
     count_synced: watch::Sender<usize>,
 ) -> impl FnMut(Delta) {
     let mut first = true;
+    let trimmed = move |mut object: Value| {
+        trim(&resource, &mut object);
+        object
+    };
     move |delta| match delta {
         Delta::Listing => {}
         Delta::Reset(objects) => {
-            reset(&cache, &handlers, objects);
+            reset(&cache, &handlers, objects.into_iter().map(&trimmed));
             if std::mem::take(&mut first) {
                 count_synced.send_modify(|missing| *missing = missing.saturating_sub(1));
             }
         }
-        Delta::Put(object) => apply(&cache, &handlers, &Key::of(&object), Some(object)),
+        Delta::Put(object) => apply(&cache, &handlers, &Key::of(&object), Some(trimmed(object))),
         Delta::Gone(object) => apply(&cache, &handlers, &Key::of(&object), None),
     }
 }
 
-fn reset(cache: &Cache, handlers: &[Handler], objects: Vec<Value>) {
-    let listed: BTreeMap<Key, Value> = objects
-        .into_iter()
-        .map(|object| (Key::of(&object), object))
-        .collect();
+fn reset(cache: &Cache, handlers: &[Handler], objects: impl Iterator<Item = Value>) {
+    let listed: BTreeMap<Key, Value> = objects.map(|object| (Key::of(&object), object)).collect();
     for key in cache.keys().iter().filter(|key| !listed.contains_key(key)) {
         apply(cache, handlers, key, None);
     }

@@ -86,6 +86,25 @@ async fn a_claim_is_bound_once_its_class_is_there() {
 }
 
 #[tokio::test]
+async fn a_claim_that_names_no_class_gets_the_default_one_as_soon_as_there_is_one() {
+    let town = Town::new().await;
+    town.delete(&Resource::STORAGE_CLASSES, "standard", "Background")
+        .await;
+    let mut early = claim("early", json!(null));
+    early["spec"]
+        .as_object_mut()
+        .expect("a spec")
+        .remove("storageClassName");
+    town.create(&early).await;
+    town.until_told("FailedBinding", "early").await;
+    let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner": "stead.dev/volume",
+        "metadata": {"name": "late", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}});
+    town.create(&class).await;
+    let bound = until_bound(&town, "early").await;
+    assert_eq!(text(&bound, "/spec/storageClassName"), "late");
+}
+
+#[tokio::test]
 async fn a_volume_made_by_hand_is_bound_to_the_claim_that_it_suits() {
     let town = Town::new().await;
     town.create(&volume("small", "512Mi", "Retain")).await;
