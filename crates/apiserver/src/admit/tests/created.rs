@@ -274,6 +274,15 @@ fn pods() {
                 r#"spec.nodeSelector={"a b": "c"}"#,
                 "Invalid spec.nodeSelector",
             ),
+        ],
+    );
+}
+
+#[test]
+fn volumes_and_places() {
+    check_created(
+        &pod(),
+        &[
             (r#"spec.volumes=[{"name": "v"}]"#, "ok"),
             (
                 r#"spec.volumes=[{"name": "V"}]"#,
@@ -530,6 +539,10 @@ fn policies_and_the_rest() {
             ("revision=-1", "Invalid revision"),
         ],
     );
+}
+
+#[test]
+fn jobs_access_and_network() {
     check_created(
         &json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "b"}]}}}}),
         &[
