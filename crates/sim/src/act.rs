@@ -40,6 +40,10 @@ pub(crate) enum Action {
     },
     /// The controller stops and starts again.
     Crash,
+    /// The same, and the server it lists this kind from is behind.
+    CrashBack {
+        kind: Kind,
+    },
     /// The controller loses its lease without knowing; another takes over.
     Failover,
     /// The one without a lease learns of it and stops.
@@ -166,6 +170,7 @@ impl Action {
             }
             Action::ClaimGoes { .. } | Action::SetGoes => false,
             Action::Crash
+            | Action::CrashBack { .. }
             | Action::Failover
             | Action::Fails { .. }
             | Action::BecomesUnready { .. } => true,
@@ -333,7 +338,7 @@ impl<'a> Stage<'a> {
         }
         let world = self.world;
         let mut others = |action, next: State, broken| self.emit(action, next, broken, each);
-        troubles(state, &mut others);
+        troubles(world, state, &mut others);
         for ordinal in 0..ORDINALS {
             kubelet(world, state, ordinal, &mut others);
             interference(world, state, ordinal, &mut others);
@@ -388,7 +393,7 @@ impl<'a> Stage<'a> {
                 .flatten()
                 .for_each(|it| it.queued = false);
         }
-        state.canonicalise();
+        state.canonicalise(self.world);
         each(Next {
             action,
             state,
@@ -671,7 +676,7 @@ fn silent(view: &View, entries: &[Entry], reasons: &[&str]) -> Option<Violation>
 type Each<'a> = dyn FnMut(Action, State, Option<Violation>) + 'a;
 
 /// What goes wrong with controllers.
-fn troubles(state: &State, each: &mut Each<'_>) {
+fn troubles(world: &World, state: &State, each: &mut Each<'_>) {
     let Some(it) = state.controllers[0] else {
         return;
     };
@@ -685,6 +690,15 @@ fn troubles(state: &State, each: &mut Each<'_>) {
     if has_something_to_lose && crashed.spend(Budget::Crash) {
         crashed.controllers[0] = Some(fresh);
         each(Action::Crash, crashed, None);
+    }
+    for kind in KINDS {
+        let mut back = *state;
+        if world.rewind > 0 && it.place[kind.index()] > 0 && back.spend(Budget::Crash) {
+            let mut set_back = fresh;
+            set_back.place[kind.index()] = 0;
+            back.controllers[0] = Some(set_back);
+            each(Action::CrashBack { kind }, back, None);
+        }
     }
     let mut second = *state;
     match state.controllers[1] {
@@ -1062,6 +1076,11 @@ impl fmt::Display for Action {
             Action::Leave { who } => write!(out, "# {} leaves the rest of the wave", whose(who)),
             Action::Deliver { who, kind } => write!(out, "# {} hears of {}", whose(who), kind.word()),
             Action::Crash => out.write_str("# the controller crashes and starts again"),
+            Action::CrashBack { kind } => write!(
+                out,
+                "# the controller crashes, starts again and lists {} from a server that is behind",
+                kind.word()
+            ),
             Action::Failover => out.write_str("# the controller loses its lease without knowing, as the second controller; another takes over"),
             Action::StepDown => out.write_str("# the second controller learns that it lost its lease, and stops"),
             Action::Binds { ordinal } => write!(out, "# web-{ordinal} is bound to a node"),

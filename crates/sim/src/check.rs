@@ -224,6 +224,8 @@ fn create_at_wrong_revision(view: &View, plan: &[Entry]) -> Option<String> {
         let index = ordinal.wrapping_sub(usize::from(view.set.start));
         let kept = match view.settings.strategy {
             Strategy::Rolling(_) => view.set.partition,
+            // Decision 0103: under Parallel a missing pod gets the update revision.
+            Strategy::RollingNull if view.settings.parallel => 0,
             Strategy::RollingNull => view.set.status.current,
             Strategy::OnDelete | Strategy::Recreate => 0,
         };
@@ -520,7 +522,7 @@ pub(crate) fn broken_at_rest(world: &World, view: &View, claims: &Claims) -> Opt
         let too_old = ordinal >= partition
             && pod.revision != view.set.template
             && is_available(view, &pod)
-            && all_available(view);
+            && is_whole(view);
         if too_new || too_old {
             return Some(Violation {
                 rule: BELOW_PARTITION,
@@ -531,10 +533,17 @@ pub(crate) fn broken_at_rest(world: &World, view: &View, claims: &Claims) -> Opt
     None
 }
 
-fn all_available(view: &View) -> bool {
-    view.set
-        .ordinals()
-        .all(|ordinal| available_at(view, ordinal))
+/// Every wanted ordinal is available, and no other is held: nothing keeps an update from going on.
+fn is_whole(view: &View) -> bool {
+    let held = |ordinal: usize| view.pods[ordinal].is_some_and(|pod| is_ours(&view.set, &pod));
+    let mut ordinals = 0..view.pods.len();
+    ordinals.all(|ordinal| {
+        if view.set.wants(ordinal) {
+            available_at(view, ordinal)
+        } else {
+            !held(ordinal)
+        }
+    })
 }
 
 /// The status that tells of these pods, once the set has come through.

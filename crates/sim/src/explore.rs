@@ -161,7 +161,7 @@ impl Search<'_> {
     /// The state in which the world begins.
     fn first(&mut self) -> State {
         let mut state = State::new(self.stage.world);
-        state.canonicalise();
+        state.canonicalise(self.stage.world);
         if !self.stage.world.settled {
             return state;
         }

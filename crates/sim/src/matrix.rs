@@ -35,6 +35,7 @@ const PLAIN: World = World {
     refusals: 0,
     failovers: 0,
     lag: [0; 4],
+    rewind: 0,
     settled: false,
 };
 
@@ -419,6 +420,147 @@ const MATRIX: &[World] = &[
         settled: true,
         ..PLAIN
     },
+    World {
+        name: "ordered-broken-scale",
+        replicas: 3,
+        templates: &[1],
+        scales: &[1],
+        broken: &[1],
+        pod_deletes: 1,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-claims-lent",
+        settings: Settings {
+            delete_with_pod: true,
+            ..CLAIMS
+        },
+        scales: &[1, 2],
+        fails: 1,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-claims-tied",
+        settings: Settings {
+            delete_with_set: true,
+            ..CLAIMS
+        },
+        scales: &[1],
+        delete: Some(Propagation::Background),
+        pod_deletes: 1,
+        ..PLAIN
+    },
+    World {
+        name: "parallel-on-delete",
+        settings: Settings {
+            strategy: Strategy::OnDelete,
+            ..PARALLEL
+        },
+        templates: &[1],
+        pod_deletes: 2,
+        ..PLAIN
+    },
+    World {
+        name: "parallel-null",
+        settings: Settings {
+            strategy: Strategy::RollingNull,
+            ..PARALLEL
+        },
+        replicas: 3,
+        templates: &[1],
+        pod_deletes: 1,
+        ..PLAIN
+    },
+    World {
+        name: "parallel-min-ready",
+        settings: Settings {
+            min_ready: true,
+            ..PARALLEL
+        },
+        templates: &[1],
+        unready: 1,
+        pod_deletes: 1,
+        ..PLAIN
+    },
+    World {
+        name: "parallel-start",
+        settings: PARALLEL,
+        starts: &[1],
+        templates: &[1],
+        unready: 1,
+        ..PLAIN
+    },
+    World {
+        name: "recreate-broken",
+        settings: Settings {
+            strategy: Strategy::Recreate,
+            ..ORDERED
+        },
+        templates: &[1, 2],
+        broken: &[1],
+        unready: 1,
+        ..PLAIN
+    },
+    World {
+        name: "stale-parallel",
+        settings: PARALLEL,
+        templates: &[1],
+        scales: &[1],
+        pod_deletes: 1,
+        lag: STALE,
+        ..PLAIN
+    },
+    World {
+        name: "stale-claims-roll",
+        settings: CLAIMS_GO,
+        templates: &[1],
+        scales: &[1],
+        fails: 1,
+        lag: STALE,
+        ..PLAIN
+    },
+    World {
+        name: "stale-3",
+        replicas: 3,
+        templates: &[1],
+        scales: &[1],
+        lag: STALE,
+        ..PLAIN
+    },
+    World {
+        name: "set-back",
+        templates: &[1],
+        fails: 1,
+        crashes: 1,
+        rewind: 2,
+        ..PLAIN
+    },
+    World {
+        name: "set-back-claims",
+        settings: CLAIMS_GO,
+        scales: &[1, 2],
+        fails: 1,
+        crashes: 1,
+        rewind: 2,
+        ..PLAIN
+    },
+    World {
+        name: "two-parallel",
+        settings: PARALLEL,
+        templates: &[1],
+        scales: &[1],
+        failovers: 1,
+        settled: true,
+        ..PLAIN
+    },
+    World {
+        name: "two-claims",
+        settings: CLAIMS_GO,
+        scales: &[1, 2],
+        failovers: 1,
+        settled: true,
+        ..PLAIN
+    },
 ];
 
 /// The worlds of the large run: three and four replicas, several troubles at once.
@@ -428,13 +570,110 @@ pub fn large() -> Vec<World> {
 
 const LARGE: &[World] = &[
     World {
-        name: "ordered-4",
+        name: "ordered-4-refused",
         replicas: 4,
         templates: &[1],
         scales: &[2],
         pod_deletes: 1,
         fails: 1,
         unready: 1,
+        refusals: 1,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-3-stale-4",
+        replicas: 3,
+        templates: &[1],
+        scales: &[1],
+        pod_deletes: 1,
+        fails: 1,
+        unready: 1,
+        lag: STALE,
+        ..PLAIN
+    },
+    World {
+        name: "claims-3-stale-3",
+        settings: CLAIMS_GO,
+        replicas: 3,
+        templates: &[1],
+        scales: &[1, 3],
+        pod_deletes: 1,
+        crashes: 1,
+        lag: STALE,
+        ..PLAIN
+    },
+    World {
+        name: "every-fault-stale",
+        templates: &[1],
+        crashes: 1,
+        lost_replies: 1,
+        conflicts: 1,
+        refusals: 1,
+        failovers: 1,
+        lag: STALE,
+        settled: true,
+        ..PLAIN
+    },
+    World {
+        name: "two-claims-stale",
+        settings: CLAIMS_GO,
+        replicas: 2,
+        scales: &[1],
+        pod_deletes: 1,
+        failovers: 1,
+        lag: [0, 1, 1, 0],
+        ..PLAIN
+    },
+    World {
+        name: "parallel-4-deleted",
+        settings: PARALLEL,
+        replicas: 4,
+        templates: &[1],
+        pod_deletes: 1,
+        unready: 1,
+        ..PLAIN
+    },
+    World {
+        name: "parallel-3-stale-3",
+        settings: PARALLEL,
+        replicas: 3,
+        templates: &[1],
+        scales: &[1],
+        pod_deletes: 1,
+        lag: STALE,
+        ..PLAIN
+    },
+    World {
+        name: "every-fault-claims",
+        settings: CLAIMS_GO,
+        scales: &[1, 2],
+        crashes: 1,
+        lost_replies: 1,
+        conflicts: 1,
+        refusals: 1,
+        pod_deletes: 1,
+        lag: [0, 1, 1, 0],
+        ..PLAIN
+    },
+    World {
+        name: "delete-stale-again",
+        settings: CLAIMS_GO,
+        delete: Some(Propagation::Background),
+        recreate: true,
+        pod_deletes: 1,
+        lag: STALE,
+        ..PLAIN
+    },
+    World {
+        name: "parallel-3-scale-2",
+        settings: Settings {
+            strategy: Strategy::Rolling(2),
+            ..PARALLEL
+        },
+        replicas: 3,
+        templates: &[1],
+        scales: &[1, 3],
+        pod_deletes: 1,
         ..PLAIN
     },
     World {
@@ -451,106 +690,12 @@ const LARGE: &[World] = &[
         ..PLAIN
     },
     World {
-        name: "parallel-4",
-        settings: PARALLEL,
-        replicas: 4,
-        templates: &[1],
-        unready: 1,
-        ..PLAIN
-    },
-    World {
-        name: "parallel-3-scale",
-        settings: Settings {
-            strategy: Strategy::Rolling(2),
-            ..PARALLEL
-        },
-        replicas: 3,
-        templates: &[1],
-        scales: &[1, 3],
-        pod_deletes: 1,
-        ..PLAIN
-    },
-    World {
-        name: "ordered-3-stale",
-        replicas: 3,
-        templates: &[1],
-        scales: &[1],
-        pod_deletes: 1,
-        fails: 1,
-        lag: STALE,
-        ..PLAIN
-    },
-    World {
-        name: "ordered-3-stale-2",
+        name: "ordered-3-two-behind",
         replicas: 3,
         templates: &[1],
         scales: &[1],
         unready: 1,
         lag: [2; 4],
-        ..PLAIN
-    },
-    World {
-        name: "parallel-3-stale",
-        settings: PARALLEL,
-        replicas: 3,
-        templates: &[1],
-        scales: &[1],
-        lag: STALE,
-        ..PLAIN
-    },
-    World {
-        name: "claims-3-stale",
-        settings: CLAIMS_GO,
-        replicas: 3,
-        templates: &[1],
-        scales: &[1, 3],
-        pod_deletes: 1,
-        lag: STALE,
-        ..PLAIN
-    },
-    World {
-        name: "claims-3-two",
-        settings: CLAIMS_GO,
-        replicas: 2,
-        templates: &[1],
-        scales: &[1],
-        pod_deletes: 1,
-        failovers: 1,
-        lag: [0, 1, 1, 0],
-        ..PLAIN
-    },
-    World {
-        name: "every-fault-twice",
-        templates: &[1],
-        scales: &[1],
-        crashes: 1,
-        lost_replies: 1,
-        conflicts: 1,
-        refusals: 1,
-        failovers: 1,
-        lag: STALE,
-        settled: true,
-        ..PLAIN
-    },
-    World {
-        name: "every-fault-claims",
-        settings: CLAIMS_GO,
-        scales: &[1, 2],
-        crashes: 1,
-        lost_replies: 1,
-        conflicts: 1,
-        refusals: 1,
-        pod_deletes: 1,
-        lag: [0, 1, 1, 0],
-        ..PLAIN
-    },
-    World {
-        name: "delete-3-stale",
-        settings: CLAIMS_GO,
-        delete: Some(Propagation::Background),
-        recreate: true,
-        pod_deletes: 1,
-        lag: STALE,
         ..PLAIN
     },
 ];

@@ -499,6 +499,18 @@ pub const MUTANTS: &[Mutant] = &[
         },
     ),
     shell(
+        "uid-forgotten-after-restart",
+        "deletes and patches carry no UID",
+        "set-back",
+        Shell {
+            careless: Careless {
+                uid: true,
+                version: false,
+            },
+            ..SOUND
+        },
+    ),
+    shell(
         "writes-forgotten",
         "own writes are forgotten: it decides in stale views",
         "stale-roll",

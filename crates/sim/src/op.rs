@@ -80,7 +80,7 @@ pub(crate) struct Entry {
 }
 
 /// Steps a plan can hold.
-const ENTRIES: usize = 24;
+const ENTRIES: usize = 20;
 
 /// What is left of a plan, in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -54,6 +54,7 @@ impl<'a> Writer<'a> {
 }
 
 impl Pass for Writer<'_> {
+    #[inline(always)]
     fn bits(&mut self, value: &mut u8, width: u32) {
         debug_assert!(
             u32::from(*value) < 1 << width,
@@ -87,6 +88,7 @@ impl<'a> Reader<'a> {
 }
 
 impl Pass for Reader<'_> {
+    #[inline(always)]
     fn bits(&mut self, value: &mut u8, width: u32) {
         if self.used + width > u64::BITS {
             (self.word, self.used) = (self.words.next().copied().unwrap_or_default(), 0);

@@ -52,21 +52,29 @@ pub const RESTS: &[Resting] = &[
         sentence: "a pod that never gets ready holds up an OrderedReady set, even when its template is mended: somebody deletes the pod",
         source: "upstream 3.16: kubernetes#67250, #60164",
         is: |world, view, reasons| {
-            !view.settings.parallel && reasons == ["NotReady"] && has_broken_pod(world, view)
+            !is_mended_by_itself(view) && reasons == ["NotReady"] && has_broken_pod(world, view)
         },
     },
     Resting {
-        name: "broken template, at once",
+        name: "broken template",
         sentence: "the template's pods never get ready: somebody mends the template, then the set comes through by itself",
-        source: "upstream 3.9: a Parallel set replaces broken outdated pods only",
+        source: "upstream 3.9, 3.9b: Parallel and Recreate replace broken pods, but only outdated ones",
         is: |world, view, reasons| {
             let waits = reasons
                 .iter()
                 .all(|reason| ["NotReady", "BudgetSpent"].contains(reason));
-            view.settings.parallel
+            is_mended_by_itself(view)
                 && waits
                 && world.broken.contains(&view.set.template)
                 && has_broken_pod(world, view)
+        },
+    },
+    Resting {
+        name: "condemned waits",
+        sentence: "of two pods that are to go neither is healthy, and each scale-down step wants the lower one well: somebody deletes it",
+        source: "upstream 3.7: kubernetes#36333, #57865",
+        is: |world, view, reasons| {
+            !view.settings.parallel && reasons == ["CondemnedWaits"] && has_broken_pod(world, view)
         },
     },
     Resting {
@@ -89,6 +97,11 @@ fn is_all_available(view: &View) -> bool {
 fn is_rolled_down_to(view: &View, partition: u8) -> bool {
     let mut above = view.set.ordinals().skip(usize::from(partition));
     above.all(|ordinal| view.pods[ordinal].is_some_and(|pod| pod.revision == view.set.template))
+}
+
+/// A set that replaces the broken pods of an older template.
+fn is_mended_by_itself(view: &View) -> bool {
+    view.settings.parallel || view.settings.strategy == Strategy::Recreate
 }
 
 fn has_broken_pod(world: &World, view: &View) -> bool {

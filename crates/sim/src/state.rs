@@ -225,11 +225,11 @@ impl State {
                 self.deliver(controller, kind);
             }
         }
-        self.trim(kind);
+        self.trim(world, kind);
     }
 
-    /// Forgets what no cache shows any longer.
-    pub(crate) fn trim(&mut self, kind: Kind) {
+    /// Forgets what no cache shows any longer, nor could after a restart.
+    fn trim(&mut self, world: &World, kind: Kind) {
         let at = kind.index();
         let oldest = self
             .controllers
@@ -237,7 +237,9 @@ impl State {
             .flatten()
             .map(|it| it.place[at])
             .min();
-        let oldest = oldest.unwrap_or(self.newest(kind));
+        let can_rewind = self.left(Budget::Crash) > 0;
+        let kept = if can_rewind { world.rewind } else { 0 };
+        let oldest = oldest.unwrap_or(self.newest(kind)).saturating_sub(kept);
         if oldest == 0 {
             return;
         }
@@ -266,9 +268,9 @@ impl State {
     }
 
     /// Renumbers identities by age and plans by what is left of them: states that differ in nothing else are one.
-    pub(crate) fn canonicalise(&mut self) {
+    pub(crate) fn canonicalise(&mut self, world: &World) {
         for kind in KINDS {
-            self.trim(kind);
+            self.trim(world, kind);
         }
         for it in self.controllers.iter_mut().flatten() {
             it.todo.renumber();
@@ -432,8 +434,8 @@ mod tests {
     fn states_that_differ_in_names_alone_are_one() {
         let (mut one, mut other) = (busy(&world(), 2), busy(&world(), 7));
         assert_ne!(one, other);
-        one.canonicalise();
-        other.canonicalise();
+        one.canonicalise(&world());
+        other.canonicalise(&world());
         assert_eq!(one, other);
     }
 

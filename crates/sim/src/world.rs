@@ -122,6 +122,8 @@ pub struct World {
     pub(crate) failovers: u8,
     /// Events of each kind (sets, pods, claims, revisions) that a cache may be behind.
     pub(crate) lag: [u8; 4],
+    /// Events by which a restarted controller may be set back, for the server it lists from is behind.
+    pub(crate) rewind: u8,
     /// The world begins with the set at rest, instead of newly made.
     pub(crate) settled: bool,
 }
@@ -135,6 +137,7 @@ impl World {
         self.refusals = 0;
         self.failovers = 0;
         self.lag = [0; 4];
+        self.rewind = 0;
         self
     }
 
