@@ -441,3 +441,112 @@ pub(crate) fn label_selector_matches(
     });
     equal && expressions
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a selector text says of `app=a, n=5`, or why it is none.
+    fn check(text: &str, expected: &str) {
+        let labels = [("app", "a"), ("n", "5")];
+        let found = match parse_labels(text) {
+            Err(why) => why,
+            Ok(requirements) => {
+                let value = |key: &str| {
+                    labels
+                        .iter()
+                        .find(|(label, _)| *label == key)
+                        .map(|(_, value)| *value)
+                };
+                let selected = requirements
+                    .iter()
+                    .all(|requirement| requirement.matches(value(&requirement.key)));
+                if selected {
+                    "selected".to_owned()
+                } else {
+                    "left out".to_owned()
+                }
+            }
+        };
+        assert_eq!(found, expected, "{text:?}");
+    }
+
+    #[test]
+    fn selectors_select() {
+        for text in [
+            "",
+            "app",
+            "app=a",
+            "app==a",
+            "app = a , n",
+            "!other",
+            "other!=x",
+            "app in (b, a)",
+            "other notin (x)",
+            "n>4",
+            "n<6",
+            "app notin (b,c),n in (5)",
+        ] {
+            check(text, "selected");
+        }
+        for text in [
+            "other",
+            "app=b",
+            "app=",
+            "!app",
+            "app!=a",
+            "app in (b)",
+            "app in ()",
+            "n>5",
+            "n<5",
+            "app>1",
+            "app,other",
+        ] {
+            check(text, "left out");
+        }
+    }
+
+    #[test]
+    fn what_is_no_selector_is_told_as_kubectl_expects() {
+        check(
+            "=",
+            "found '=', expected: !, identifier, or 'end of string'",
+        );
+        check("app,", "found '', expected: identifier after ','");
+        check("app=a b", "found 'b', expected: ',' or 'end of string'");
+        check(
+            "app===a",
+            "unable to parse requirement: found '=', expected: identifier",
+        );
+        check(
+            "!",
+            "unable to parse requirement: found '', expected: identifier",
+        );
+        check(
+            "app in a",
+            "unable to parse requirement: found 'a' expected: '('",
+        );
+        check(
+            "app in (a",
+            "unable to parse requirement: found '', expected: ',', or ')'",
+        );
+        check(
+            "app a",
+            "unable to parse requirement: found 'a', expected: in, notin, =, ==, !=, gt, lt",
+        );
+    }
+
+    #[test]
+    fn field_selectors_keep_escaped_commas() {
+        let pods = stead_schema::kind("v1", "Pod").expect("Pod");
+        let fields =
+            parse_fields(pods, r"spec.nodeName=a\,b,metadata.name!=c").expect("a selector");
+        let read: Vec<(&str, bool)> = fields
+            .iter()
+            .map(|field| (field.value.as_str(), field.equal))
+            .collect();
+        assert_eq!(read, [("a,b", true), ("c", false)]);
+        let unknown = parse_fields(pods, "spec.image=x").expect_err("no such field");
+        assert_eq!(unknown.message, "field label not supported: spec.image");
+    }
+}

@@ -113,16 +113,22 @@ impl Writer {
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), Status> {
+        let durable: Vec<Put> = changes
+            .iter()
+            .filter(|change| is_durable(change))
+            .map(put)
+            .collect();
+        let short = self.revision > self.reserved;
+        // Heartbeats need no disk, so a full one does not stop them.
+        if durable.is_empty() && !short {
+            return Ok(());
+        }
         let mut puts: Vec<Put> = self
             .uncertain
             .iter()
             .map(|(table, key)| self.restore(*table, key))
             .collect();
-        puts.extend(changes.iter().filter(|change| is_durable(change)).map(put));
-        let short = self.revision > self.reserved;
-        if puts.is_empty() && !short {
-            return Ok(());
-        }
+        puts.extend(durable);
         let reserved = if short {
             self.revision + RESERVE
         } else {

@@ -111,6 +111,11 @@ async fn a_full_disk_refuses_writes_and_recovers() {
         "reads go on, nothing was applied"
     );
 
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+    let beat = json!({"metadata": {"name": "node"}, "spec": {"holderIdentity": "node"}});
+    let (code, _) = send(&server, "POST", leases, beat).await;
+    assert_eq!(code, StatusCode::CREATED, "heartbeats need no disk");
+
     disk.set_full(false);
     let (code, after) = send(&server, "POST", MAPS, config_map("c", "1")).await;
     assert_eq!(code, StatusCode::CREATED);

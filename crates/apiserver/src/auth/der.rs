@@ -100,3 +100,45 @@ fn time(tag: u8, text: &[u8]) -> Option<Timestamp> {
         .ok()
         .map(|zoned| zoned.timestamp())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+
+    use super::*;
+
+    fn admin() -> Vec<u8> {
+        let pki = crate::pki::generate(&["localhost".to_owned()], Timestamp::UNIX_EPOCH)
+            .expect("certificates");
+        let der = CertificateDer::from_pem_slice(pki.admin.certificate.as_bytes())
+            .expect("a certificate");
+        der.to_vec()
+    }
+
+    #[test]
+    fn a_certificate_names_its_user_groups_and_end() {
+        let read = read(&admin()).expect("a certificate");
+        assert_eq!(read.common_name.as_deref(), Some("admin"));
+        assert_eq!(read.organizations, ["system:masters"]);
+        assert_eq!(read.not_after, "1971-01-01T00:00:00Z".parse().ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(read(&bytes).is_none_or(|read| read.organizations.len() < 200));
+        }
+
+        #[test]
+        fn a_cut_or_bent_certificate_does_no_harm(at in 0usize..600, byte in any::<u8>(), cut in 0usize..600) {
+            let mut bytes = admin();
+            if let Some(place) = bytes.get_mut(at) {
+                *place = byte;
+            }
+            bytes.truncate(cut);
+            prop_assert!(read(&bytes).is_none_or(|read| read.organizations.len() < 200));
+        }
+    }
+}
