@@ -5,7 +5,6 @@ mod trim;
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
-use crate::metadata::{self, MetaHandler, Served};
 use futures::future::{BoxFuture, Shared};
 use serde_json::Value;
 use stead_controller::events::Recorder;
@@ -16,7 +15,6 @@ use tokio::sync::watch;
 
 use crate::metadata::{self, MetaHandler, Served};
 
-use trim::trim;
 use trim::trim;
 
 /// Ends all that was given a clone of it.
