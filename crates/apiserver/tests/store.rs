@@ -246,4 +246,5 @@ fn secrets_are_for_their_owner_only() {
     };
     assert_eq!(mode("pki/tokens.key"), 0o600);
     assert_eq!(mode("lock"), 0o600);
+    assert_eq!(mode("store.redb"), 0o600);
 }

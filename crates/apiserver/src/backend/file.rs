@@ -1,5 +1,7 @@
 //! The durable backend: one redb file, one transaction a commit, reopened after a failure.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -51,10 +53,22 @@ impl Backend for File {
 }
 
 fn database(path: &Path) -> Result<Database, BackendError> {
+    let failed = |cause: &dyn std::fmt::Display| {
+        BackendError::new(format!("opening {}", path.display()), cause)
+    };
+    // Secrets are in it: the file is its owner's alone, whoever else may enter the folder.
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|cause| failed(&cause))?;
     redb::Builder::new()
         .set_cache_size(CACHE_BYTES)
-        .create(path)
-        .map_err(|cause| BackendError::new(format!("opening {}", path.display()), cause))
+        .create_file(file)
+        .map_err(|cause| failed(&cause))
 }
 
 fn write(database: &Database, puts: &[Put], reserved: u64) -> Result<(), redb::Error> {
