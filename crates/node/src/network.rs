@@ -272,6 +272,7 @@ fn remove_folder(folder: &Path) -> io::Result<()> {
 
 /// Whether a namespace is mounted on this file. After the machine was started anew there may be a file without one.
 fn is_namespace(file: &Path) -> bool {
-    const NSFS: i64 = 0x6e73_6673;
-    rustix::fs::statfs(file).is_ok_and(|stat| i64::from(stat.f_type) == NSFS)
+    const NSFS: u64 = 0x6e73_6673;
+    // The type of the field differs between architectures.
+    rustix::fs::statfs(file).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(NSFS))
 }

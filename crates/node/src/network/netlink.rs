@@ -226,15 +226,13 @@ impl Netlink {
         Ok(networks)
     }
 
-    /// Sends one request and waits for its acknowledgement.
+    /// Sends one request and waits for its acknowledgement, the only answer that was asked for.
     fn change(&self, kind: u16, flags: u16, message: &Message) -> io::Result<()> {
         self.send(kind, flags | ACKNOWLEDGE, message)?;
         loop {
             for (kind, body) in parts(&self.receive()?) {
-                match kind {
-                    ERROR => return status(body),
-                    // Nothing else was asked for.
-                    _ => {}
+                if kind == ERROR {
+                    return status(body);
                 }
             }
         }

@@ -29,8 +29,8 @@ use super::names::{self, Names};
 use super::open::system;
 use super::process::{ProcessMark, boot_id};
 use super::record::{
-    Durable, First, Holder, Order, Place, RecordDir, ignore_missing, is_final, read_json, replace,
-    write_json,
+    Durable, First, Holder, Order, Place, RecordDir, ignore_missing, is_final, read_json,
+    remove_discarded, replace, write_json,
 };
 use super::refusals::{self, Caller};
 use super::watcher;
@@ -424,8 +424,11 @@ impl Core {
             match dir.order().map_err(what())? {
                 Some(order) => self.watch(order.spec.id, dir),
                 // A crash came between the folder and the order, or in the middle of forgetting.
-                None => dir.remove().map_err(what())?,
+                None => self.discard(&dir).map_err(what())?,
             }
+        }
+        for left in fs::read_dir(self.trash()).into_iter().flatten().flatten() {
+            self.empty_trash(left.path());
         }
         Ok(())
     }
@@ -538,7 +541,7 @@ impl Core {
         error: io::Error,
     ) -> io::Result<()> {
         if dir.claim(&Holder::Nobody)? {
-            dir.remove()?;
+            self.discard(dir)?;
             return Err(error);
         }
         self.watch(id.clone(), dir.clone());
@@ -714,13 +717,33 @@ impl Core {
                 pids: self.holders(&id.pod_uid, &[(id.clone(), held)])?,
             });
         }
-        held.dir.remove().map_err(system(format!(
+        self.discard(&held.dir).map_err(system(format!(
             "remove the record of container {} in {}",
             id.container,
             held.dir.path().display()
         )))?;
         lock(&self.held).remove(id);
         Ok(())
+    }
+
+    fn trash(&self) -> PathBuf {
+        self.containers.join(".trash")
+    }
+
+    /// Takes a record away at once; its many small files are removed when there is time.
+    fn discard(&self, dir: &RecordDir) -> io::Result<()> {
+        if let Some(away) = dir.discard(&self.trash())? {
+            self.empty_trash(away);
+        }
+        Ok(())
+    }
+
+    fn empty_trash(&self, path: PathBuf) {
+        lock(&self.tasks).spawn_blocking(move || {
+            if let Err(error) = remove_discarded(&path) {
+                tracing::warn!(path = %path.display(), %error, "could not remove what a container left; the next start tries again");
+            }
+        });
     }
 
     fn held(&self, id: &ContainerId) -> Result<Held, RuntimeError> {
@@ -810,7 +833,7 @@ fn record_folders(containers: &Path) -> io::Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
     for pod in fs::read_dir(containers)? {
         let pod = pod?;
-        if !pod.file_type()?.is_dir() {
+        if !pod.file_type()?.is_dir() || pod.file_name() == ".trash" {
             continue;
         }
         for record in fs::read_dir(pod.path())? {

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use super::local::Local;
+use super::record::remove_discarded;
 use super::{Runtime, RuntimeError, Tier};
 
 /// How a tier is to be opened.
@@ -148,7 +149,10 @@ impl Trial {
 
     fn finish(self) -> io::Result<()> {
         let output = self.helper.wait_with_output()?;
-        fs::remove_dir_all(&self.folder)?;
+        if let Err(error) = remove_discarded(&self.folder) {
+            // What is left says nothing about the tier.
+            tracing::warn!(path = %self.folder.display(), %error, "could not remove the folder of a trial");
+        }
         if output.status.success() {
             return Ok(());
         }

@@ -165,13 +165,16 @@ impl RecordDir {
         self.write("state.json", state, durable)
     }
 
-    /// Removes the folder; the order goes first, so that what a crash leaves is nobody's.
-    pub(crate) fn remove(&self) -> io::Result<()> {
-        for name in ["order.json", "shim.json"] {
-            ignore_missing(fs::remove_file(self.0.join(name)))?;
+    /// Takes the folder away into the trash, in one step; `None` when it is gone already.
+    pub(crate) fn discard(&self, trash: &Path) -> io::Result<Option<PathBuf>> {
+        fs::create_dir_all(trash)?;
+        let number = jiff::Timestamp::now().as_nanosecond();
+        let away = trash.join(format!("{number}-{}", std::process::id()));
+        match fs::rename(&self.0, &away) {
+            Ok(()) => Ok(Some(away)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
-        make_removable(&self.layer());
-        ignore_missing(fs::remove_dir_all(&self.0))
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
@@ -244,6 +247,12 @@ pub(crate) fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
+}
+
+/// Removes a folder that was discarded, whatever modes a program has given to its folders.
+pub(crate) fn remove_discarded(path: &Path) -> io::Result<()> {
+    make_removable(path);
+    ignore_missing(fs::remove_dir_all(path))
 }
 
 /// A program may have taken its own right to remove from its folders; the owner takes it back.

@@ -176,6 +176,7 @@ fn enter(
         .map_err(|error| format!("make a cgroup namespace: {error}"))?;
     View {
         unprivileged: false,
+        root: true,
         cgroups: &cgroup.places(),
     }
     .enter(order, layer)

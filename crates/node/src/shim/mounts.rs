@@ -114,6 +114,8 @@ impl Overlay<'_> {
             data.extend_from_slice(&escape(upper, false));
             data.extend_from_slice(b",workdir=");
             data.extend_from_slice(&escape(work, false));
+            // The layer ends with its container: nothing of it is worth a sync of the whole disk when it is let go.
+            data.extend_from_slice(b",volatile");
         }
         if self.unprivileged {
             data.extend_from_slice(b",userxattr");

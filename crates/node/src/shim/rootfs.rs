@@ -1,8 +1,8 @@
 //! A container's root folder made of the machine's own file system: read-only below, a private layer above.
 //!
-//! The root is a folder of the container. Each folder at the machine's `/` appears in it as an overlay of its own,
-//! for a user namespace may not use `/` itself, with other file systems mounted on it, as a layer. A folder with
-//! mounts below it is made anew, entry by entry, until nothing is mounted below. What the kernel makes up (`/proc`,
+//! Root's is one overlay on `/`. In a user namespace the root is a folder of the container, and each folder at the
+//! machine's `/` appears in it as an overlay of its own, for there `/` itself, with other file systems mounted on it,
+//! may not be a layer. A folder with mounts below it is made anew, entry by entry, until nothing is mounted below. What the kernel makes up (`/proc`,
 //! `/sys`, `/dev`) is left out, `/tmp`, `/run` and `/var/tmp` start empty, and Stead's own data folder is covered.
 //!
 //! An overlay may not have its upper layer inside its lower one. Where the data folder lies below, the lower layer is
@@ -25,6 +25,21 @@ use super::mounts::{self, MountPoint, Overlay};
 const MADE_BY_KERNEL: [&str; 3] = ["/dev", "/proc", "/sys"];
 /// Start empty in every container, as they do in an image.
 const FRESH: [(&str, u32); 3] = [("/run", 0o755), ("/tmp", 0o1777), ("/var/tmp", 0o1777)];
+/// Folders of the machine that belong to root, with all that is in them.
+const SYSTEM: [&str; 12] = [
+    "/bin",
+    "/boot",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/lost+found",
+    "/nix",
+    "/sbin",
+    "/snap",
+    "/usr",
+];
 /// As many links as the kernel would follow.
 const MOST_LINKS: usize = 40;
 
@@ -38,6 +53,8 @@ pub(super) struct HostRoot<'a> {
     pub(super) targets: &'a [Target],
     /// Whether this is in a user namespace.
     pub(super) unprivileged: bool,
+    /// Whether root makes it, and can give folders the owners that they have on the machine.
+    pub(super) root: bool,
     /// What the container may not do with its root.
     pub(super) without: &'a [Without],
 }
@@ -56,7 +73,6 @@ impl HostRoot<'_> {
         for folder in ["root", "upper", "work", "fresh", "stage"] {
             make_dir(&self.layer.join(folder), 0o755)?;
         }
-        mounts::bind_onto_itself(&root)?;
         let mut maker = Maker {
             how: self,
             // Taken before anything is mounted by us.
@@ -66,14 +82,17 @@ impl HostRoot<'_> {
             overlays: 0,
             staged: false,
         };
-        maker.fill(Path::new("/"))?;
+        if self.unprivileged || maker.show_whole().is_err() {
+            mounts::bind_onto_itself(&root)?;
+            maker.fill(Path::new("/"))?;
+            maker.restrict_root()?;
+        }
         for (path, mode) in FRESH {
             maker.refresh(Path::new(path), mode)?;
         }
         for hidden in self.hidden {
             maker.cover(hidden)?;
         }
-        maker.restrict_root()?;
         Ok(root)
     }
 
@@ -132,11 +151,58 @@ impl Maker<'_> {
         if self.has_mounts_below(source) {
             return self.fill(source);
         }
+        let must_change = self
+            .missing
+            .iter()
+            .any(|missing| missing.path.starts_with(source));
+        if !must_change && is_empty(source) {
+            // The folder that was just made for it does as well: it is the container's own.
+            return Ok(());
+        }
+        // A folder that this user may not use as a layer is shown as it is, as is one that it could not change.
+        let as_it_is = !must_change && self.is_out_of_reach(source);
+        if as_it_is || self.overlay(source, target).is_err() {
+            return mounts::bind(source, target, &[Without::Writing, Without::Devices]).or(Ok(()));
+        }
+        Ok(())
+    }
+
+    /// Root may use `/` itself as a layer: one overlay, and one more for each other file system with files on it.
+    fn show_whole(&mut self) -> io::Result<()> {
+        let root = self.root.clone();
+        self.overlay(Path::new("/"), &root)?;
+        let below = |path: &Path, above: &str| path.starts_with(above);
+        let others: BTreeSet<PathBuf> = self
+            .points
+            .iter()
+            .filter(|point| point.holds_files() && point.path != Path::new("/"))
+            .map(|point| point.path.clone())
+            .filter(|path| !MADE_BY_KERNEL.iter().any(|above| below(path, above)))
+            .filter(|path| !is_fresh(path))
+            .filter(|path| {
+                !self
+                    .how
+                    .hidden
+                    .iter()
+                    .any(|hidden| path.starts_with(hidden))
+            })
+            .collect();
+        for path in others {
+            let target = self.inside(&path);
+            if path.is_dir() && target.is_dir() && self.overlay(&path, &target).is_err() {
+                mounts::bind(&path, &target, &[Without::Writing, Without::Devices])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows one folder of the machine with a private layer over it.
+    fn overlay(&mut self, source: &Path, target: &Path) -> io::Result<()> {
         let slot = self.overlays.to_string();
         self.overlays += 1;
         let upper = self.how.layer.join("upper").join(&slot);
         let work = self.how.layer.join("work").join(&slot);
-        make_dir(&upper, mode_of(source)?)?;
+        self.make_like(source, &upper)?;
         make_dir(&work, 0o700)?;
         self.make_missing_above(source, &upper)?;
         let lower = self.lower(source)?;
@@ -145,13 +211,24 @@ impl Maker<'_> {
             upper: Some((&upper, &work)),
             unprivileged: self.how.unprivileged,
         };
-        match overlay.mount(target) {
-            Ok(()) => self.restrict(target),
-            // A folder that this user may not use as a layer is shown as it is.
-            Err(_) => {
-                mounts::bind(source, target, &[Without::Writing, Without::Devices]).or(Ok(()))
-            }
+        overlay.mount(target)?;
+        self.restrict(target)
+    }
+
+    /// Whether an ordinary user could change nothing in this folder: a private layer would never be written.
+    fn is_out_of_reach(&self, source: &Path) -> bool {
+        let ordinary = self.how.unprivileged && !self.how.root;
+        ordinary && SYSTEM.iter().any(|system| Path::new(system) == source)
+    }
+
+    /// Makes a folder of the private layer like the machine's: the overlay shows the upper one's owner and mode.
+    fn make_like(&self, source: &Path, folder: &Path) -> io::Result<()> {
+        let metadata = fs::symlink_metadata(source)?;
+        make_dir(folder, metadata.mode() & 0o7777)?;
+        if self.how.root {
+            std::os::unix::fs::lchown(folder, Some(metadata.uid()), Some(metadata.gid()))?;
         }
+        Ok(())
     }
 
     fn is_left_out(&self, source: &Path) -> bool {
@@ -226,7 +303,11 @@ impl Maker<'_> {
             for name in parents.components() {
                 below.push(name);
                 above.push(name);
-                make_dir(&above, mode_of(&below).unwrap_or(0o755))?;
+                if below.is_dir() {
+                    self.make_like(&below, &above)?;
+                } else {
+                    make_dir(&above, 0o755)?;
+                }
             }
             make_target(upper, rest, missing.is_dir)?;
         }
@@ -350,6 +431,11 @@ fn is_fresh_root(path: &Path) -> bool {
 
 fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
+}
+
+/// Whether there is nothing in a folder, or nothing that this user may see.
+fn is_empty(path: &Path) -> bool {
+    fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none())
 }
 
 fn mode_of(path: &Path) -> io::Result<u32> {

@@ -26,21 +26,16 @@ pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER
     .union(CloneFlags::CLONE_NEWIPC)
     .union(CloneFlags::CLONE_NEWUTS);
 
-/// What such a container sees.
-const VIEW: View<'static> = View {
-    unprivileged: true,
-    cgroups: &[],
-};
-
 /// Starts the container's program.
 pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFailure> {
     fs::create_dir_all(dir.layer())?;
     let program = program(order);
+    let view = view(order);
     let (streams, child) = make_streams(order)?;
     match fork_gated(OneThread::prove()?, NAMESPACES)? {
         Side::Child(mut gate) => {
             gate.pass();
-            let entered = begin_session().and_then(|()| VIEW.enter(order, &dir.layer()));
+            let entered = begin_session().and_then(|()| view.enter(order, &dir.layer()));
             let sentence = match entered.and_then(|()| child.take_over(order.spec.tty)) {
                 Ok(()) => program.run(),
                 Err(sentence) => sentence,
@@ -61,10 +56,11 @@ pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFa
 
 /// Goes the whole way to a container but for its program: what stands in the way, if anything does.
 pub(super) fn try_out(order: &Order, layer: &Path) -> Result<(), StartFailure> {
+    let view = view(order);
     match fork_gated(OneThread::prove()?, NAMESPACES)? {
         Side::Child(mut gate) => {
             gate.pass();
-            match VIEW.enter(order, layer) {
+            match view.enter(order, layer) {
                 Ok(()) => std::process::exit(0),
                 Err(sentence) => gate.fail(&sentence),
             }
@@ -106,6 +102,15 @@ pub(super) fn program(order: &Order) -> Program {
     program.default_variable("HOSTNAME", &order.place.hostname);
     program.default_variable("HOME", &super::users::home_of(users.user));
     program
+}
+
+/// What the container sees. Asked for outside of the namespace, where users are those of the machine.
+fn view(order: &Order) -> View<'static> {
+    View {
+        unprivileged: true,
+        root: order_users(order).all,
+        cgroups: &[],
+    }
 }
 
 /// Whom the container runs as, and how that is mapped.

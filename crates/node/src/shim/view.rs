@@ -53,6 +53,8 @@ const READ_ONLY: [&str; 5] = [
 pub(super) struct View<'a> {
     /// Whether this is in a user namespace.
     pub(super) unprivileged: bool,
+    /// Whether every user of the machine is one in here, root among them.
+    pub(super) root: bool,
     /// The container's folders in the hierarchies of cgroups, each with the place where programs look for it.
     pub(super) cgroups: &'a [(PathBuf, PathBuf)],
 }
@@ -109,6 +111,7 @@ impl View<'_> {
             hidden: &order.place.hidden,
             targets: &targets,
             unprivileged: self.unprivileged,
+            root: self.root,
             without: &without,
         }
         .make()

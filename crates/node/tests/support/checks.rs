@@ -684,7 +684,6 @@ pub(crate) async fn the_kernel_is_out_of_reach(tier: Tier) {
     assert_eq!(
         printed(&bench, &spec).await,
         "0\nfd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero\n"
-            .replace(" \n", " \n")
     );
 }
 
@@ -709,7 +708,11 @@ pub(crate) async fn a_container_with_a_terminal_has_one(tier: Tier) {
     bench.run(&spec).await;
     let log = std::fs::read_to_string(&spec.log_path).expect("a log");
     // A terminal writes a carriage return before each new line.
-    let written: Vec<&str> = log.split('\n').filter_map(|line| line.split_once(" stdout F ")).map(|(_, text)| text).collect();
+    let written: Vec<&str> = log
+        .split('\n')
+        .filter_map(|line| line.split_once(" stdout F "))
+        .map(|(_, text)| text)
+        .collect();
     assert_eq!(written, ["xterm\r", "again\r"]);
 }
 
@@ -827,4 +830,25 @@ pub(crate) async fn a_container_runs_as_the_user_that_it_asks_for(tier: Tier) {
     }
     spec.mounts.push(volume);
     assert_eq!(printed(&bench, &spec).await, "4321\n8765\n4321:8765\n");
+}
+
+pub(crate) async fn the_probe_finds_that_it_is_possible(tier: Tier) {
+    let bench = Bench::new(tier);
+    let options = super::options(bench.path());
+    let reports = tokio::task::spawn_blocking(move || stead_node::runtime::probe(&options))
+        .await
+        .expect("a probe ends");
+    let report = reports
+        .iter()
+        .find(|report| report.tier == tier)
+        .expect("a report of each tier");
+    assert_eq!(report.refused, None);
+    let left = std::fs::read_dir(bench.path().join("node"))
+        .expect("a folder")
+        .flatten();
+    assert!(
+        !left
+            .into_iter()
+            .any(|entry| entry.file_name().to_string_lossy().starts_with("probe-"))
+    );
 }

@@ -32,6 +32,7 @@ macro_rules! every_tier {
             a_container_with_a_terminal_has_one
             a_container_with_standard_input_waits_for_it
             what_a_tier_cannot_honour_is_refused_with_the_reason
+            the_probe_finds_that_it_is_possible
             a_program_can_be_run_inside
             a_program_inside_can_have_a_terminal
             a_program_inside_that_is_none_is_refused
