@@ -101,15 +101,9 @@ fn fill(slices: &mut Vec<Value>, endpoints: Vec<Value>, new: impl Fn() -> Value)
         }
         next += 1;
     }
-    let some_left = slices
-        .iter()
-        .any(|slice| !list(slice, "/endpoints").is_empty());
-    let mut kept_empty = some_left;
-    slices.retain(|slice| {
-        let keep = !list(slice, "/endpoints").is_empty() || !kept_empty;
-        kept_empty = kept_empty || list(slice, "/endpoints").is_empty();
-        keep
-    });
+    let is_empty = |slice: &Value| list(slice, "/endpoints").is_empty();
+    let mut keep_one = slices.iter().all(is_empty);
+    slices.retain(|slice| !is_empty(slice) || std::mem::take(&mut keep_one));
 }
 
 fn sort_out(
@@ -120,7 +114,7 @@ fn sort_out(
 ) {
     let mut kept = BTreeSet::new();
     for mut slice in wanted {
-        slice["metadata"]["labels"] = labels(service, &slice);
+        slice["metadata"]["labels"] = labels(service);
         let name = text(&slice, "/metadata/name").to_owned();
         let old = slices
             .iter()
@@ -328,13 +322,12 @@ fn new_slice(service: &Value, group: &Group) -> Value {
 }
 
 /// The service's own labels, and the three that say whose slice it is.
-fn labels(service: &Value, slice: &Value) -> Value {
+fn labels(service: &Value) -> Value {
     let own = service
         .pointer("/metadata/labels")
         .and_then(Value::as_object)
-        .cloned()
-        .unwrap_or_default();
-    let mut labels = own;
+        .cloned();
+    let mut labels = own.unwrap_or_default();
     labels.insert(
         SERVICE_NAME.to_owned(),
         text(service, "/metadata/name").into(),
@@ -342,7 +335,7 @@ fn labels(service: &Value, slice: &Value) -> Value {
     labels.insert(MANAGED_BY.to_owned(), MANAGER.into());
     if text(service, "/spec/clusterIP") == "None" {
         labels.insert(HEADLESS.to_owned(), "".into());
-    } else if slice.get("metadata").is_some() {
+    } else {
         labels.remove(HEADLESS);
     }
     Value::Object(labels)
