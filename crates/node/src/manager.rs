@@ -69,8 +69,8 @@ pub(crate) struct Manager {
     sandboxes: BTreeMap<String, PodSandbox>,
     told: mpsc::UnboundedSender<(String, Progress)>,
     progress: mpsc::UnboundedReceiver<(String, Progress)>,
-    /// UIDs seen in a list that has not ended yet.
-    listing: Option<BTreeSet<String>>,
+    /// Pods of a list that has not ended yet.
+    listing: Option<Vec<core::Pod>>,
     tasks: JoinSet<()>,
 }
 
@@ -131,16 +131,15 @@ impl Manager {
 
     async fn apply(&mut self, event: watcher::Event<core::Pod>) {
         match event {
-            watcher::Event::Init => self.listing = Some(BTreeSet::new()),
-            watcher::Event::InitApply(pod) => {
-                if let Some(listing) = &mut self.listing {
-                    listing.extend(pod.uid());
-                }
-                self.take(pod, false).await;
-            }
+            watcher::Event::Init => self.listing = Some(Vec::new()),
+            watcher::Event::InitApply(pod) => self.listing.get_or_insert_default().push(pod),
             watcher::Event::InitDone => {
-                if let Some(listed) = self.listing.take() {
-                    self.end_absent(&listed).await;
+                let listed = self.listing.take().unwrap_or_default();
+                // First those that are not wanted any more: a namesake must know of them before it decides.
+                self.end_absent(&listed.iter().filter_map(ResourceExt::uid).collect())
+                    .await;
+                for pod in listed {
+                    self.take(pod, false).await;
                 }
             }
             watcher::Event::Apply(pod) => self.take(pod, false).await,
