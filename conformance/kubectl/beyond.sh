@@ -20,7 +20,7 @@ check() {
 # says PATTERN COMMAND...: an endless command says a line that matches; then it is ended.
 says() {
     local pattern=$1; shift
-    grep -m1 -E -- "$pattern" < <(exec timeout 30 "$@")
+    grep -m1 -E -- "$pattern" < <(exec timeout 30 "$@" 2>/dev/null)
 }
 
 k() { "$kubectl" "$@"; }
@@ -35,7 +35,7 @@ check "logs -f" 'first-1 found its neighbour' says 'found its neighbour' "$kubec
 check "exec" 'start of first-2' k exec first-2 -- cat /data/ledger
 check "exec with input" '^hello$' bash -c "echo hello | '$kubectl' exec -i first-0 -- cat"
 check "exec ends with the program's code" '^7$' bash -c "'$kubectl' exec first-0 -- sh -c 'exit 7' 2>/dev/null; echo \$?"
-check "get -w sees a pod go" 'first-2 .*Terminating' bash -c "(sleep 0.2; '$kubectl' delete pod first-2 --wait=false >/dev/null) & grep -m1 Terminating < <(exec timeout 30 '$kubectl' get pods -w)"
+check "get -w sees a pod go" 'first-2 .*Terminating' bash -c "(sleep 0.2; '$kubectl' delete pod first-2 --wait=false >/dev/null) & grep -m1 Terminating < <(exec timeout 30 '$kubectl' get pods -w 2>/dev/null)"
 check "the pod comes back" 'rolling update complete|3 pods at revision|partitioned roll out complete' k rollout status statefulset/first --timeout=30s
 check "wait" 'condition met' k wait --for=condition=Ready pod/first-2 --timeout=30s
 check "on the same claim" '^2$' k exec first-2 -- sh -c 'wc -l < /data/ledger'

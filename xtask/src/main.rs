@@ -22,7 +22,9 @@ fn main() -> ExitCode {
         "figures" => figures::run(rest),
         "schema" => schema::run(rest),
         _ => {
-            eprintln!("cargo xtask COMMAND: no command {command:?}; there are: bench, conversations, decisions, explore, figures, schema");
+            eprintln!(
+                "cargo xtask COMMAND: no command {command:?}; there are: bench, conversations, decisions, explore, figures, schema"
+            );
             ExitCode::FAILURE
         }
     }

@@ -109,7 +109,7 @@ fn a_data_folder_of_a_newer_version_is_left_alone() {
     refuses(
         &stead.run(&["up", "--listen", "127.0.0.1:0"]),
         1,
-        &["version", "99"],
+        &["format 99", "--data-dir"],
     );
     assert!(!stead.data_dir.join("store.redb").exists());
 }

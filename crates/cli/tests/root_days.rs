@@ -24,6 +24,13 @@ fn count_without_a_gap(log: &str) -> usize {
     numbers.len()
 }
 
+/// Kills the daemon and waits until the system has let its lock go.
+fn kill_daemon(stead: &Stead) {
+    let daemon = Pid::from_raw(i32::try_from(stead.daemon()).unwrap());
+    kill(daemon, Signal::SIGKILL).unwrap();
+    stead.until(&["status"], "no Stead runs");
+}
+
 #[test]
 fn containers_live_through_the_daemons_death_with_their_pids_and_every_line_of_their_logs() {
     let stead = Stead::in_tier("containers");
@@ -48,11 +55,7 @@ fn containers_live_through_the_daemons_death_with_their_pids_and_every_line_of_t
     let before = pids();
     for _ in 0..3 {
         let lines = count_without_a_gap(&stead.ok(&["logs", "db-0"]));
-        kill(
-            Pid::from_raw(i32::try_from(stead.daemon()).unwrap()),
-            Signal::SIGKILL,
-        )
-        .unwrap();
+        kill_daemon(&stead);
         stead.up();
         stead.until(&["status", "db"], "default/db  3/3 ready");
         assert_eq!(pids(), before, "a container was started again");
@@ -128,11 +131,7 @@ fn a_full_disk_refuses_writes_loses_nothing_acknowledged_and_recovers_when_there
     );
     std::fs::remove_file(disk.path().join("ballast")).unwrap();
     assert_eq!(write(acknowledged).code, 0, "there is room again");
-    kill(
-        Pid::from_raw(i32::try_from(stead.daemon()).unwrap()),
-        Signal::SIGKILL,
-    )
-    .unwrap();
+    kill_daemon(&stead);
     stead.up();
     all_there();
 }

@@ -33,7 +33,8 @@ impl From<Output> for Said {
 
 /// A data folder and the commands on it.
 pub struct Stead {
-    folder: tempfile::TempDir,
+    /// Removed when the test is over.
+    folder: Option<tempfile::TempDir>,
     pub data_dir: PathBuf,
     tier: &'static str,
 }
@@ -46,18 +47,20 @@ impl Stead {
 
     pub fn in_tier(tier: &'static str) -> Stead {
         let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().join("data");
         Stead {
-            data_dir: folder.path().join("data"),
-            folder,
+            folder: Some(folder),
+            data_dir,
             tier,
         }
     }
 
-    /// On a folder that the test chose.
+    /// On a folder that the test chose and keeps.
     pub fn on(data_dir: &Path) -> Stead {
         Stead {
+            folder: None,
             data_dir: data_dir.to_owned(),
-            ..Stead::new()
+            tier: "processes",
         }
     }
 
