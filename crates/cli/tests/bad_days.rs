@@ -1,4 +1,8 @@
 //! Workloads that misbehave: each is told with its reason, and none takes Stead along.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on tells so by its panic"
+)]
 
 mod stead;
 

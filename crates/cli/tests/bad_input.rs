@@ -1,4 +1,8 @@
 //! What is wrong is told with its name, its cause and the next step, and nothing is begun.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on tells so by its panic"
+)]
 
 mod stead;
 

@@ -1,4 +1,8 @@
 //! The main job, through the built binary in the tier that every machine has.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on tells so by its panic"
+)]
 
 mod stead;
 

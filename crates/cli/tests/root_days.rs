@@ -1,5 +1,9 @@
 //! Bad days that need root to be made: a daemon killed over running containers, a full disk.
 #![cfg(feature = "root-tests")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on tells so by its panic"
+)]
 
 mod stead;
 

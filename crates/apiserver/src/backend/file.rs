@@ -65,9 +65,10 @@ fn database(path: &Path) -> Result<Database, BackendError> {
         .mode(0o600)
         .open(path)
         .map_err(|cause| failed(&cause))?;
+    let file = redb::backends::FileBackend::new(file).map_err(|cause| failed(&cause))?;
     redb::Builder::new()
         .set_cache_size(CACHE_BYTES)
-        .create_file(file)
+        .create_with_backend(file)
         .map_err(|cause| failed(&cause))
 }
 

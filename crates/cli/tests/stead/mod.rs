@@ -14,10 +14,10 @@ use serde_json::Value;
 
 /// What a command said and how it ended.
 #[derive(Debug)]
-pub struct Said {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl From<Output> for Said {
@@ -32,20 +32,20 @@ impl From<Output> for Said {
 }
 
 /// A data folder and the commands on it.
-pub struct Stead {
+pub(crate) struct Stead {
     /// Removed when the test is over.
     folder: Option<tempfile::TempDir>,
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     tier: &'static str,
 }
 
 impl Stead {
     /// In the tier that every machine has.
-    pub fn new() -> Stead {
+    pub(crate) fn new() -> Stead {
         Stead::in_tier("processes")
     }
 
-    pub fn in_tier(tier: &'static str) -> Stead {
+    pub(crate) fn in_tier(tier: &'static str) -> Stead {
         let folder = tempfile::tempdir().unwrap();
         let data_dir = folder.path().join("data");
         Stead {
@@ -56,7 +56,7 @@ impl Stead {
     }
 
     /// On a folder that the test chose and keeps.
-    pub fn on(data_dir: &Path) -> Stead {
+    pub(crate) fn on(data_dir: &Path) -> Stead {
         Stead {
             folder: None,
             data_dir: data_dir.to_owned(),
@@ -65,12 +65,12 @@ impl Stead {
     }
 
     /// Runs `stead ARGS` to its end.
-    pub fn run(&self, args: &[&str]) -> Said {
+    pub(crate) fn run(&self, args: &[&str]) -> Said {
         self.command(args).output().unwrap().into()
     }
 
     /// Runs it and demands success.
-    pub fn ok(&self, args: &[&str]) -> String {
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
         let said = self.run(args);
         assert_eq!(
             said.code, 0,
@@ -81,7 +81,7 @@ impl Stead {
     }
 
     /// Runs it with a manifest on standard input.
-    pub fn feed(&self, args: &[&str], manifest: &str) -> Said {
+    pub(crate) fn feed(&self, args: &[&str], manifest: &str) -> Said {
         let mut child = self
             .command(args)
             .stdin(Stdio::piped())
@@ -99,24 +99,24 @@ impl Stead {
     }
 
     /// Starts the daemon in the background.
-    pub fn up(&self) -> &Stead {
+    pub(crate) fn up(&self) -> &Stead {
         self.ok(&["up", "-d", "--listen", "127.0.0.1:0", "--tier", self.tier]);
         self
     }
 
     /// Applies a manifest and waits until its sets are ready.
-    pub fn up_ready(&self, manifest: &str) {
+    pub(crate) fn up_ready(&self, manifest: &str) {
         let said = self.feed(&["up", "--wait", "--timeout", "60s", "-f", "-"], manifest);
         assert_eq!(said.code, 0, "{}{}\n{}", said.out, said.err, self.log());
     }
 
     /// An object as JSON.
-    pub fn get(&self, what: &str) -> Value {
+    pub(crate) fn get(&self, what: &str) -> Value {
         serde_json::from_str(&self.ok(&["get", what, "-o", "json"])).unwrap()
     }
 
     /// Runs a command again until what it says holds `text`. Ends by failing after a minute.
-    pub fn until(&self, args: &[&str], text: &str) -> Said {
+    pub(crate) fn until(&self, args: &[&str], text: &str) -> Said {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
         loop {
             let said = self.run(args);
@@ -132,18 +132,18 @@ impl Stead {
     }
 
     /// The daemon's process.
-    pub fn daemon(&self) -> u32 {
+    pub(crate) fn daemon(&self) -> u32 {
         let about = std::fs::read(self.data_dir.join("daemon.json")).unwrap();
         let about: Value = serde_json::from_slice(&about).unwrap();
         u32::try_from(about["pid"].as_u64().unwrap()).unwrap()
     }
 
     /// What the daemon said.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.data_dir.join("daemon.log")).unwrap_or_default()
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stead"));
         command
             .arg("--data-dir")
@@ -170,7 +170,7 @@ impl Drop for Stead {
 }
 
 /// A set of `replicas` whose one container runs this shell text; it is ready when `ready` is in its place.
-pub fn set(name: &str, replicas: u32, program: &str) -> String {
+pub(crate) fn set(name: &str, replicas: u32, program: &str) -> String {
     format!(
         r#"
 apiVersion: apps/v1
@@ -198,5 +198,5 @@ spec:
 }
 
 /// A program that runs until it is told to stop, and reads its mount's place as every tier can.
-pub const STAYS: &str =
+pub(crate) const STAYS: &str =
     "cd ${STEAD_MOUNT_DATA:-/data}; trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done";
