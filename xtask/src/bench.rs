@@ -56,7 +56,7 @@ fn build() -> Result<PathBuf, String> {
         .current_dir(&root)
         .status();
     match built {
-        Ok(status) if status.success() => Ok(root.join("target/release/stead")),
+        Ok(status) if status.success() => Ok(target_dir(&root).join("release/stead")),
         Ok(status) => Err(format!("the release build ended with {status}")),
         Err(error) => Err(format!("could not run cargo: {error}")),
     }
@@ -65,4 +65,9 @@ fn build() -> Result<PathBuf, String> {
 /// Prints one figure: what, how much, and what it is beside.
 fn figure(what: &str, value: &str, beside: &str) {
     println!("{what:<44} {value:>14}   {beside}");
+}
+
+/// Where cargo builds: `CARGO_TARGET_DIR`, or the workspace's own folder.
+fn target_dir(root: &std::path::Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }

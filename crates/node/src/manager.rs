@@ -154,7 +154,8 @@ impl Manager {
             handle.uses = uses(&pod);
             handle.input.send_modify(|input| {
                 input.pod = Arc::new(pod);
-                input.gone = gone;
+                // A stop once begun is never taken back: whoever was gone holds its name until it is released.
+                input.gone |= gone;
             });
             self.name_holders();
         } else if !gone {

@@ -51,6 +51,14 @@ impl House {
         })
     }
 
+    /// Waits until the runtime has refused so many more releases.
+    async fn until_refused(&self, more: u32) {
+        let goal = self.runtime.refused_releases() + more;
+        self.runtime
+            .until(|world| world.refused_releases >= goal)
+            .await;
+    }
+
     async fn until_phase(&self, name: &str, phase: &str) -> Value {
         self.api
             .until("pods", name, |pod| {
@@ -129,10 +137,7 @@ async fn a_namesake_waits_until_the_former_holder_is_proved_gone_also_after_a_re
     house.api.put("pods", house.pod("web-0", "new"));
 
     let node = house.node().await;
-    house
-        .runtime
-        .until(|world| world.refused_releases > 1)
-        .await;
+    house.until_refused(2).await;
     assert!(
         !house.runtime.started().contains(&id("new", 0)),
         "two holders of one name"
@@ -142,6 +147,26 @@ async fn a_namesake_waits_until_the_former_holder_is_proved_gone_also_after_a_re
     node.shutdown().await;
     assert_eq!(house.runtime.started(), [id("old", 0), id("new", 0)]);
     assert!(!house.runtime.is_running(&id("old", 0)));
+}
+
+#[tokio::test]
+async fn a_former_holder_whose_object_comes_back_still_holds_its_name() {
+    let house = House::new();
+    let node = house.node().await;
+    house.api.put("pods", house.pod("web-0", "old"));
+    house.until_phase("web-0", "Running").await;
+    house.runtime.hold("old", true);
+    house.api.forget("pods", "web-0");
+    house.until_refused(1).await;
+    // As when the API is put back to an earlier state and goes on from there.
+    house.api.put("pods", house.pod("web-0", "old"));
+    house.api.put("pods", house.pod("web-0", "new"));
+    house.until_refused(2).await;
+    assert_eq!(house.runtime.started(), [id("old", 0)]);
+    house.runtime.hold("old", false);
+    house.until_phase("web-0", "Running").await;
+    node.shutdown().await;
+    assert_eq!(house.runtime.started(), [id("old", 0), id("new", 0)]);
 }
 
 #[tokio::test]
@@ -197,7 +222,7 @@ async fn a_volume_is_kept_until_its_policy_asks_for_its_end() {
     let claim = json!({"metadata": {"name": "data-db-0", "namespace": "default"}, "spec": {"volumeName": "pv"}});
     let volume = json!({
         "metadata": {"name": "pv", "uid": "v", "finalizers": ["stead.dev/volume"]},
-        "spec": {"csi": {"driver": "stead.dev/volume", "volumeHandle": "pvc-1"}},
+        "spec": {"csi": {"driver": "volume.stead.dev", "volumeHandle": "pvc-1"}},
     });
     let node = house.node().await;
     house.api.put("persistentvolumes", volume);
@@ -285,7 +310,7 @@ async fn without_workloads_only_volumes_are_looked_after() {
     house.api.put("pods", house.pod("web-0", "u1"));
     let mut volume =
         json!({"metadata": {"name": "pv", "uid": "v", "finalizers": ["stead.dev/volume"]}});
-    volume["spec"] = json!({"csi": {"driver": "stead.dev/volume", "volumeHandle": "pvc-1"}});
+    volume["spec"] = json!({"csi": {"driver": "volume.stead.dev", "volumeHandle": "pvc-1"}});
     house.api.put("persistentvolumes", volume);
     house.api.delete("persistentvolumes", "pv", 0);
     house

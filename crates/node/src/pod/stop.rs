@@ -257,7 +257,9 @@ fn kill(round: &mut Round<'_>, container: &Container, attempt: u32) {
 }
 
 fn report_stopping(round: &mut Round<'_>, stop: PodStop) {
-    if is_final(round) {
+    // Of a pod without an object there is nobody to tell; its name may be another's by now.
+    let gone = matches!(round.desired.fate, Fate::Gone { .. });
+    if gone || is_final(round) {
         return;
     }
     let phase = match stop.why {

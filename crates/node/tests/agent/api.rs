@@ -1,4 +1,4 @@
-//! As much of an API server as the agent speaks to: objects by name, watches of everything, no rules.
+//! As much of an API server as the agent speaks to: objects by name, watches of everything, no rule but that of the UID.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -164,6 +164,9 @@ impl Api {
                 self.put(plural, object.clone());
                 reply(StatusCode::CREATED, &object)
             }
+            (Method::PATCH, Some(name)) if self.is_another(plural, name, &body["metadata"]) => {
+                refused("Invalid", StatusCode::UNPROCESSABLE_ENTITY)
+            }
             (Method::PATCH, Some(name)) => found(self.get(plural, name).map(|mut object| {
                 merge(&mut object, &body);
                 let finalizers = object["metadata"]["finalizers"]
@@ -179,6 +182,11 @@ impl Api {
                 );
                 object
             })),
+            (Method::DELETE, Some(name))
+                if self.is_another(plural, name, &body["preconditions"]) =>
+            {
+                refused("Conflict", StatusCode::CONFLICT)
+            }
             (Method::DELETE, Some(name)) => {
                 self.forget(plural, name);
                 reply(
@@ -188,6 +196,14 @@ impl Api {
             }
             (method, _) => panic!("the agent never sends {method} {plural}"),
         }
+    }
+
+    /// Whether the object of that name is not the one that `asked` names by its UID.
+    fn is_another(&self, plural: &str, name: &str, asked: &Value) -> bool {
+        let object = self.get(plural, name);
+        object.is_some_and(|object| {
+            !asked["uid"].is_null() && asked["uid"] != object["metadata"]["uid"]
+        })
     }
 
     fn list(&self, plural: &str) -> Response<Reply> {
@@ -242,12 +258,14 @@ impl Api {
 fn found(object: Option<Value>) -> Response<Reply> {
     match object {
         Some(object) => reply(StatusCode::OK, &object),
-        None => {
-            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404,
-                "message": "not found"});
-            reply(StatusCode::NOT_FOUND, &status)
-        }
+        None => refused("NotFound", StatusCode::NOT_FOUND),
     }
+}
+
+fn refused(reason: &str, code: StatusCode) -> Response<Reply> {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason,
+        "code": code.as_u16(), "message": reason});
+    reply(code, &status)
 }
 
 fn reply(code: StatusCode, value: &Value) -> Response<Reply> {

@@ -68,6 +68,10 @@ impl Fake {
             .collect()
     }
 
+    pub(crate) fn refused_releases(&self) -> u32 {
+        self.world().refused_releases
+    }
+
     pub(crate) fn argv(&self, id: &ContainerId) -> Vec<String> {
         self.world()
             .started
