@@ -16,19 +16,15 @@ use crate::outcome;
 
 /// Namespaces under way at once.
 const CONCURRENCY: usize = 4;
-/// The ConfigMaps in which pods find the certificate of the API, each with its key. The token volume of a pod names both
-/// (docs/decisions/0003).
-const CERTIFICATES: [(&str, &str); 2] = [
-    ("kube-root-ca.crt", "ca.crt"),
-    ("openshift-service-ca.crt", "service-ca.crt"),
-];
+/// The ConfigMap in which pods find the certificate of the API.
+const ROOT_CERTIFICATE: &str = "kube-root-ca.crt";
 
 /// Adds the controller to the kit. `certificate` is the API's own, as PEM; empty where there is none.
 pub(crate) fn register(kit: &mut Kit, certificate: String) {
     let queue: Queue<String> = Queue::new();
-    let follow_own = |queue: Queue<String>, names: &'static [&'static str]| {
+    let follow_own = |queue: Queue<String>, name: &'static str| {
         move |change: &Change<'_>| {
-            if names.contains(&change.key.name.as_str()) {
+            if change.key.name == name {
                 queue.add(change.key.namespace.clone());
             }
         }
@@ -50,11 +46,11 @@ pub(crate) fn register(kit: &mut Kit, certificate: String) {
         client: kit.client("namespace-controller"),
         accounts: kit.follow(
             Resource::SERVICE_ACCOUNTS,
-            follow_own(queue.clone(), &["default"]),
+            follow_own(queue.clone(), "default"),
         ),
         maps: kit.follow(
             Resource::CONFIG_MAPS,
-            follow_own(queue.clone(), &[CERTIFICATES[0].0, CERTIFICATES[1].0]),
+            follow_own(queue.clone(), ROOT_CERTIFICATE),
         ),
         served: kit.served().to_vec(),
         namespaces,
@@ -147,11 +143,9 @@ impl Keeper {
             });
             self.create(&Resource::SERVICE_ACCOUNTS, account).await?;
         }
-        for (name, key) in CERTIFICATES {
-            self.publish(&Key::new(namespace, name), json!({key: self.certificate}))
-                .await?;
-        }
-        Ok(())
+        let key = Key::new(namespace, ROOT_CERTIFICATE);
+        self.publish(&key, json!({"ca.crt": self.certificate}))
+            .await
     }
 
     /// Makes one ConfigMap hold the API's certificate, whoever changed it.

@@ -150,6 +150,27 @@ async fn a_namesake_waits_until_the_former_holder_is_proved_gone_also_after_a_re
 }
 
 #[tokio::test]
+async fn a_former_holder_whose_place_cannot_be_taken_up_still_holds_its_name() {
+    let house = House::new();
+    let node = house.node().await;
+    house.api.put("pods", house.pod("web-0", "old"));
+    house.until_phase("web-0", "Running").await;
+    node.shutdown().await;
+    house.runtime.hold("old", true);
+    house.runtime.refuse_place("old");
+    house.api.forget("pods", "web-0");
+    house.api.put("pods", house.pod("web-0", "new"));
+
+    let node = house.node().await;
+    house.until_refused(2).await;
+    assert_eq!(house.runtime.started(), [id("old", 0)]);
+    house.runtime.hold("old", false);
+    house.until_phase("web-0", "Running").await;
+    node.shutdown().await;
+    assert_eq!(house.runtime.started(), [id("old", 0), id("new", 0)]);
+}
+
+#[tokio::test]
 async fn a_former_holder_whose_object_comes_back_still_holds_its_name() {
     let house = House::new();
     let node = house.node().await;

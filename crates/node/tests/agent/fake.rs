@@ -21,6 +21,7 @@ pub(crate) struct World {
     pub(crate) refused_releases: u32,
     started: Vec<ContainerSpec>,
     held: BTreeSet<String>,
+    homeless: BTreeSet<String>,
 }
 
 pub(crate) struct Fake {
@@ -99,6 +100,11 @@ impl Fake {
         });
     }
 
+    /// From now on the pod's place cannot be made, nor taken up.
+    pub(crate) fn refuse_place(&self, uid: &str) {
+        self.change(|world| world.homeless.insert(uid.to_owned()));
+    }
+
     pub(crate) fn end(&self, id: &ContainerId, code: i32) {
         let (started_at, finished_at) = (WHEN.to_owned(), WHEN.to_owned());
         let end = ContainerState::Exited {
@@ -130,6 +136,12 @@ impl Runtime for Fake {
     }
 
     fn prepare<'a>(&'a self, pod: &'a PodSandbox) -> BoxFuture<'a, Result<PodPlace, RuntimeError>> {
+        if self.world().homeless.contains(&pod.uid) {
+            return now(Err(RuntimeError::System {
+                what: "make a place".to_owned(),
+                source: std::io::ErrorKind::Other.into(),
+            }));
+        }
         let place = self.change(|world| {
             let place = PodPlace {
                 ip: IpAddr::from([127, 0, 1, 1]),

@@ -104,6 +104,7 @@ impl World {
     }
 
     /// It was bound by whoever made it.
+    #[cfg(feature = "oracle-tests")]
     pub(crate) fn forget_scheduling(&mut self) {
         self.reported.conditions = None;
     }
