@@ -43,7 +43,7 @@ check "get all" 'statefulset.apps/first +3/3' k get all
 check "events" 'SuccessfulCreate' k get events
 check "explain" 'podManagementPolicy' k explain statefulset.spec
 check "scale down in order" 'scaled' k scale statefulset first --replicas 1
-check "the highest ordinal goes" 'condition met|not found|deleted' k wait --for=delete pod/first-1 --timeout=30s
+check "the highest ordinal goes" 'condition met|^$' k wait --for=delete pod/first-1 --timeout=30s
 check "delete" 'deleted' k delete -f examples/first.yaml
 check "the pods are collected" '^$' bash -c "'$kubectl' wait --for=delete pod/first-0 --timeout=30s >/dev/null 2>&1; '$kubectl' get pods -l app=first -o name"
 check "the claims stay" 'data-first-2' k get pvc

@@ -294,11 +294,12 @@ fn ended(round: &mut Round<'_>, stop: PodStop) {
         last_word(round, stop.why);
     }
     match round.actual.place {
-        Place::Prepared(_) => {
+        // Also without a place: one that could not be taken up proves nothing, the release does.
+        Place::None | Place::Prepared(_) => {
             round.step(Step::ReleasePod);
             round.block(Blocker::Held);
         }
-        Place::None | Place::Released => {}
+        Place::Released => {}
     }
     match round.desired.fate {
         Fate::Gone { .. } => round.step(Step::Finish),
