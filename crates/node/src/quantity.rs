@@ -84,7 +84,7 @@ pub(crate) fn ratio(amount: &str, divisor: &str) -> Option<u64> {
 }
 
 fn divide(amount: i128, by: i128) -> Option<u64> {
-    if by <= 0 {
+    if by <= 0 || amount < 0 {
         return None;
     }
     u64::try_from(amount.checked_add(by - 1)? / by).ok()

@@ -27,14 +27,15 @@ struct Entry {
 impl Backoff {
     /// Until when a container that ended at `ended` must wait; `None` when it may start now.
     pub fn waits_until(&self, ended: Timestamp, now: Timestamp) -> Option<Timestamp> {
-        let entry = self.entry.filter(|entry| !entry.is_stale(now))?;
+        let entry = self.entry.filter(|entry| !entry.is_stale(ended))?;
         let until = ended.saturating_add(entry.wait).unwrap_or(Timestamp::MAX);
         (until > now).then_some(until)
     }
 
-    /// Notes a restart, which makes the next wait twice as long.
-    pub fn restarted(&mut self, now: Timestamp) {
-        let wait = match self.entry.filter(|entry| !entry.is_stale(now)) {
+    /// Notes the restart of a container that ended at `ended`, which makes the next wait twice as long. Whether its life
+    /// was a quiet one is judged by its end: the wait after it does not count.
+    pub fn restarted(&mut self, ended: Timestamp, now: Timestamp) {
+        let wait = match self.entry.filter(|entry| !entry.is_stale(ended)) {
             Some(entry) => (entry.wait * 2).min(LONGEST),
             None => FIRST,
         };
@@ -48,8 +49,8 @@ impl Backoff {
 }
 
 impl Entry {
-    fn is_stale(&self, now: Timestamp) -> bool {
-        now.duration_since(self.updated) > FORGOTTEN_AFTER
+    fn is_stale(&self, ended: Timestamp) -> bool {
+        ended.duration_since(self.updated) > FORGOTTEN_AFTER
     }
 }
 
@@ -64,10 +65,10 @@ mod tests {
         let mut waits = Vec::new();
         for life in lives {
             now += SignedDuration::from_secs(*life);
-            let until = backoff.waits_until(now, now).unwrap_or(now);
-            waits.push(until.duration_since(now).as_secs());
-            now = until;
-            backoff.restarted(now);
+            let ended = now;
+            now = backoff.waits_until(ended, now).unwrap_or(now);
+            waits.push(now.duration_since(ended).as_secs());
+            backoff.restarted(ended, now);
         }
         waits
     }

@@ -343,7 +343,10 @@ fn unavailable(round: &mut Round<'_>, container: &Container) {
     round.warn(container, "Failed", "Error: ErrImagePull");
     round.fail(container, "ErrImagePull", message);
     let now = round.now;
-    round.of(container).image_backoff.restarted(now);
+    round
+        .of(container)
+        .image_backoff
+        .restarted(last.unwrap_or(now), now);
     round.wake(round.after(LOOK_AGAIN));
 }
 
@@ -361,7 +364,7 @@ fn may_restart(round: &mut Round<'_>, container: &Container, due: &Due) -> bool 
     let now = round.now;
     let backoff: Backoff = round.of(container).backoff;
     let Some(until) = backoff.waits_until(counted, now) else {
-        round.of(container).backoff.restarted(now);
+        round.of(container).backoff.restarted(counted, now);
         return true;
     };
     let waiting = round
