@@ -285,9 +285,11 @@ impl Node {
         }
     }
 
-    /// Ends the agent and leaves every container alone: shims hold them, the next start finds them again.
+    /// Ends the agent and leaves every container alone: shims hold them, the next start finds them again. Where none
+    /// lives, the network of the pods is given back to the machine.
     pub async fn shutdown(self) {
         let Node {
+            shared,
             commands,
             manager,
             mut tasks,
@@ -303,6 +305,14 @@ impl Node {
         tasks.shutdown().await;
         if let Some(dns) = dns {
             dns.shutdown().await;
+        }
+        // Refused while any container lives, as it must be: those keep their addresses.
+        match tokio::task::spawn_blocking(move || shared.runtime.close()).await {
+            Ok(Ok(()) | Err(RuntimeError::StillHeld { .. })) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "not all that the pods had of the machine was given back")
+            }
+            Err(error) => tracing::warn!(%error, "giving back ended badly"),
         }
     }
 }
