@@ -2,6 +2,7 @@
 //!
 //! Everything is read and checked before anything is sent: a mistake in the last document leaves nothing half done.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -133,8 +134,11 @@ fn check(object: Value, namespace: &str) -> Result<Manifest, String> {
         return Err("an object needs apiVersion and kind".to_owned());
     };
     let kind = stead_schema::kind(api_version, kind_word).ok_or_else(|| {
+        let served: BTreeSet<_> = stead_schema::kinds().map(|kind| kind.kind).collect();
+        let served = Vec::from_iter(served);
         format!(
-            "Stead does not serve {kind_word} of {api_version}; `stead get` lists what it serves"
+            "Stead does not serve {kind_word} of {api_version}; it serves {}",
+            served.join(", ")
         )
     })?;
     let name = object

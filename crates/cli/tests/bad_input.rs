@@ -48,7 +48,13 @@ fn an_unknown_kind_is_named_with_its_group() {
     refuses(
         &Stead::new().feed(&["up", "-f", "-"], manifest),
         2,
-        &["Castle", "example.com/v1", "document 1"],
+        &[
+            "Castle",
+            "example.com/v1",
+            "document 1",
+            "it serves",
+            "StatefulSet",
+        ],
     );
 }
 
