@@ -3,6 +3,7 @@
 mod api;
 mod daemon;
 mod memory;
+mod shims;
 mod start;
 
 use std::path::PathBuf;

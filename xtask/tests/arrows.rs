@@ -36,6 +36,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "xtask",
         &[
             "stead-apiserver",
+            "stead-node",
             "stead-schema",
             "stead-sim",
             "stead-statefulset",

@@ -16,6 +16,7 @@ pub(super) fn run(stead: &Path) -> Result<(), String> {
     let example = example.to_string_lossy();
     let mut api = Vec::new();
     let mut ready = Vec::new();
+    let mut shims = Vec::new();
     let mut bare = Vec::new();
     for _ in 0..RUNS {
         let mut daemon = Daemon::start(stead, &["apiserver", "--listen", "127.0.0.1:0"])?;
@@ -24,14 +25,25 @@ pub(super) fn run(stead: &Path) -> Result<(), String> {
         let mut daemon = Daemon::start(stead, &["up", "--listen", "127.0.0.1:0", "-f", &example])?;
         ready.push(daemon.until("next:")?);
         drop(daemon);
+        shims.push(super::shims::three(stead)?);
         bare.push(three_bare_programs()?);
     }
-    let (api, ready, bare) = (median(&mut api), median(&mut ready), median(&mut bare));
+    let (api, ready) = (median(&mut api), median(&mut ready));
+    let (shims, bare) = (median(&mut shims), median(&mut bare));
     figure("API alone: start to answering", &seconds(api), "goal 0.2 s");
     figure(
         "up: nothing to three ordered Ready",
         &seconds(ready),
-        &format!("{:.1} x three bare programs", ratio(ready, bare)),
+        &format!(
+            "{:.1} x three bare shims, {:.1} x three bare programs",
+            ratio(ready, shims),
+            ratio(ready, bare)
+        ),
+    );
+    figure(
+        "three bare shims, one after another",
+        &seconds(shims),
+        "containers of the same tier with no cluster round them",
     );
     figure(
         "three bare programs, one after another",
