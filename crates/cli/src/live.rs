@@ -49,9 +49,9 @@ impl Live {
         }
     }
 
-    /// A line of its own, above the picture.
+    /// A line of its own, below the picture, which stays as it is.
     pub(crate) fn say(&mut self, line: &str) {
-        self.erase();
+        self.drawn = 0;
         println!("{line}");
     }
 
