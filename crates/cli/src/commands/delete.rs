@@ -19,7 +19,12 @@ pub(crate) async fn run(args: Delete, place: &Place) -> Result<ExitCode, Failure
     let api = place.connect().await?;
     let mut gone = Vec::new();
     for target in &targets {
-        let uid = delete(&api, target, args.cascade).await?;
+        let uid = delete(&api, target, args.cascade).await?.ok_or_else(|| {
+            Failure::failed(format!(
+                "could not delete {}: it is not there",
+                target.display()
+            ))
+        })?;
         println!("{} deleted", target.display());
         gone.push((target, uid));
     }
@@ -57,36 +62,31 @@ fn targets(args: &Delete) -> Result<Vec<Target>, Failure> {
         .collect())
 }
 
-/// Deletes one object; answers with its UID, for a namesake may be made while we wait.
+/// Deletes one object; answers with its UID, for a namesake may be made while we wait. `None` when it was not there.
 pub(crate) async fn delete(
     api: &Api,
     target: &Target,
     cascade: Cascade,
-) -> Result<String, Failure> {
+) -> Result<Option<String>, Failure> {
     let policy = match cascade {
         Cascade::Background => "Background",
         Cascade::Foreground => "Foreground",
         Cascade::Orphan => "Orphan",
     };
     let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": policy});
-    let what = format!("delete {}", target.display());
-    let answer = api
-        .send(
-            &what,
-            request(
-                "DELETE",
-                target.path(),
-                "application/json",
-                options.to_string().into_bytes(),
-            )?,
-        )
-        .await?;
+    let body = options.to_string().into_bytes();
+    let request = request("DELETE", target.path(), "application/json", body)?;
+    let answer: Value = match api.client.request(request).await {
+        Ok(answer) => answer,
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
+        Err(error) => return Err(refused(&format!("delete {}", target.display()), &error)),
+    };
     let uid = if answer["kind"] == "Status" {
         text(&answer, "/details/uid")
     } else {
         text(&answer, "/metadata/uid")
     };
-    Ok(uid.to_owned())
+    Ok(Some(uid.to_owned()))
 }
 
 /// Waits on a watch until the object of this UID is gone.

@@ -127,9 +127,8 @@ async fn delete_each(
         let namespace = text(object, "/metadata/namespace");
         let target =
             Target::all(kind_named(kind)?, Some(namespace)).named(text(object, "/metadata/name"));
-        let uid = text(object, "/metadata/uid").to_owned();
-        if api.find(&target).await?.is_some() {
-            delete::delete(api, &target, Cascade::Background).await?;
+        // What its claim took along meanwhile needs no more.
+        if let Some(uid) = delete::delete(api, &target, Cascade::Background).await? {
             gone.push((target, uid));
         }
     }
