@@ -45,6 +45,8 @@ impl Written {
             return;
         };
         let key = Key::new(&*set.namespace, &*set.name);
+        // The facts before the record, as in `take`: two rounds that locked them the other way round waited for each other.
+        let mut facts = watched.write();
         let mut sets = self.lock();
         let own = sets.entry(key).or_default();
         if own.uid != *set.uid {
@@ -60,7 +62,6 @@ impl Written {
             Of::Revisions => &mut own.revisions,
         };
         *mark = version.max(*mark);
-        let mut facts = watched.write();
         match kind {
             Of::StatefulSets => facts.sets.wrote(version),
             Of::Pods => facts.pods.wrote(version),
@@ -239,5 +240,31 @@ mod tests {
         );
         show(&watched, Delta::Put(set("latter")));
         assert_eq!(pods_mark(&watched, &written), Mark { wrote: 0, seen: 0 });
+    }
+
+    #[test]
+    fn rounds_that_note_and_rounds_that_look_do_not_wait_for_each_other() {
+        use std::sync::{Arc, mpsc};
+        let shared = Arc::new((Watched::default(), Written::default()));
+        show(&shared.0, Delta::Put(set("u")));
+        let (done, ended) = mpsc::channel();
+        for notes in [true, false] {
+            let (shared, done) = (Arc::clone(&shared), done.clone());
+            std::thread::spawn(move || {
+                let facts = Set::parse(&set("u"), &mut Vec::new());
+                let answer = json!({"metadata": {"resourceVersion": "9"}});
+                for _ in 0..20_000 {
+                    if notes {
+                        shared.1.note(&shared.0, &facts, Of::Pods, &answer);
+                    } else {
+                        pods_mark(&shared.0, &shared.1);
+                    }
+                }
+                done.send(notes)
+            });
+        }
+        let limit = std::time::Duration::from_secs(60);
+        let both = [(); 2].map(|()| ended.recv_timeout(limit).is_ok());
+        assert_eq!(both, [true, true], "each waits for what the other holds");
     }
 }
