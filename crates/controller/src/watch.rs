@@ -107,16 +107,21 @@ impl Related for SetFacts {
     }
 }
 
+/// The one set that a name of the form `<set>-<ordinal or hash>` can belong to.
+fn before_last_dash(name: &str) -> Vec<&str> {
+    name.rsplit_once('-')
+        .map(|(set, _)| set)
+        .into_iter()
+        .collect()
+}
+
 impl Related for Pod {
     fn parse(object: &Value) -> Result<Pod, Malformed> {
         Pod::parse(object)
     }
 
     fn named_sets(name: &str) -> Vec<&str> {
-        name.rsplit_once('-')
-            .map(|(set, _)| set)
-            .into_iter()
-            .collect()
+        before_last_dash(name)
     }
 
     fn controller(&self) -> Option<(&Arc<str>, &Arc<str>)> {
@@ -159,10 +164,7 @@ impl Related for Revision {
     }
 
     fn named_sets(name: &str) -> Vec<&str> {
-        name.rsplit_once('-')
-            .map(|(set, _)| set)
-            .into_iter()
-            .collect()
+        before_last_dash(name)
     }
 
     fn controller(&self) -> Option<(&Arc<str>, &Arc<str>)> {
