@@ -252,6 +252,41 @@ pub(crate) fn sweep(parent: &str, known: &BTreeSet<String>) {
     }
 }
 
+/// The instances that have a cgroup.
+pub(crate) fn instances() -> BTreeSet<String> {
+    hierarchies()
+        .flat_map(|hierarchy| folders_in(&hierarchy.join("stead")))
+        .filter_map(|folder| folder.file_name()?.to_str().map(str::to_owned))
+        .collect()
+}
+
+/// Every cgroup of an instance, inner ones first.
+pub(crate) fn of_instance(instance: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for hierarchy in hierarchies() {
+        let own = hierarchy.join("stead").join(instance);
+        for pod in folders_in(&own) {
+            found.extend(folders_in(&pod));
+            found.push(pod);
+        }
+        found.extend(own.exists().then_some(own));
+    }
+    found
+}
+
+/// The processes in any cgroup of an instance.
+pub(crate) fn processes_of(instance: &str) -> BTreeSet<u32> {
+    of_instance(instance)
+        .iter()
+        .filter_map(|folder| fs::read_to_string(folder.join("cgroup.procs")).ok())
+        .flat_map(|text| {
+            text.lines()
+                .filter_map(|line| line.parse().ok())
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
 fn remove_below(folder: &Path) {
     for container in folders_in(folder) {
         let _ = fs::remove_dir(container);

@@ -6,6 +6,7 @@ mod container;
 pub mod dns;
 mod env;
 mod events;
+pub mod leftover;
 mod logs;
 mod manager;
 mod network;

@@ -5,6 +5,7 @@
 //! IPC and host name too) are kept by files they are mounted on, so that no process need live for a pod to keep them.
 
 mod netlink;
+mod owner;
 mod range;
 
 use std::collections::BTreeSet;
@@ -19,12 +20,11 @@ use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use sha2::{Digest, Sha256};
 
 use netlink::{Netlink, Route, Scope};
+pub(crate) use owner::{Owner, RUN, RunLock, Taken, give_back, instances, taken};
 pub(crate) use range::Range;
 
 /// The namespaces that the containers of a pod share, by the names of their files.
 const KINDS: [&str; 3] = ["net", "ipc", "uts"];
-/// Where namespaces are kept, a folder for each data folder. The kernel empties it when the machine is started anew.
-const RUN: &str = "/run/stead";
 /// The index of the pod's own interface: the first after the loopback.
 const POD_INTERFACE: u32 = 2;
 const LOOPBACK: u32 = 1;
@@ -32,10 +32,12 @@ const LOOPBACK: u32 = 1;
 const PREFIX: &str = "st";
 
 /// The network of one data folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Network {
     instance: String,
     range: Range,
+    /// Held for as long as this lives: what there is of this instance is in use.
+    _held: File,
     /// Folder of the namespaces' files, a folder for each pod.
     namespaces: PathBuf,
 }
@@ -48,10 +50,9 @@ impl Network {
         recorded: Option<Range>,
     ) -> io::Result<Self> {
         let instance = instance(data_dir);
-        fs::create_dir_all(RUN)?;
         // Of two that choose at the same time the second must see what the first has chosen.
-        let lock = File::create(Path::new(RUN).join("lock"))?;
-        lock.lock()?;
+        let lock = RunLock::take()?;
+        crate::leftover::sweep_gone(&lock, &instance);
         let netlink = Netlink::open()?;
         let range = match (asked, recorded) {
             // With pods about, the range is the machine's already.
@@ -74,13 +75,22 @@ impl Network {
                 })?
             }
         };
-        // Answers on the gateway's address even before there is a pod.
-        netlink.add_address(LOOPBACK, range.gateway(), 32)?;
         let namespaces = Path::new(RUN).join(&instance);
         fs::create_dir_all(&namespaces)?;
+        // Before anything is taken: what a crash leaves has an owner.
+        let owner = Owner {
+            data_dir: data_dir.to_owned(),
+            gateway: range.gateway(),
+            pid: std::process::id(),
+        };
+        let held = owner.hold(&namespaces)?;
+        // Answers on the gateway's address even before there is a pod.
+        let label = owner::label(&instance);
+        netlink.add_address(LOOPBACK, range.gateway(), 32, Some(&label))?;
         Ok(Self {
             instance,
             range,
+            _held: held,
             namespaces,
         })
     }
@@ -132,7 +142,7 @@ impl Network {
         let index = outside
             .index(&name)?
             .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        outside.add_address(index, gateway, 32)?;
+        outside.add_address(index, gateway, 32, None)?;
         outside.add_route(Route {
             to: (address, 32),
             interface: index,
@@ -143,7 +153,7 @@ impl Network {
         fs::write(format!("/proc/sys/net/ipv4/conf/{name}/forwarding"), "1")?;
         inside.set_up(LOOPBACK)?;
         inside.set_up(POD_INTERFACE)?;
-        inside.add_address(POD_INTERFACE, address, 32)?;
+        inside.add_address(POD_INTERFACE, address, 32, None)?;
         inside.add_route(Route {
             to: (gateway, 32),
             interface: POD_INTERFACE,
@@ -166,37 +176,16 @@ impl Network {
         remove_namespaces(&self.namespaces(uid))
     }
 
-    /// Gives back what belongs to no pod that is known: what a crash or a removed data folder left.
+    /// Gives back what belongs to no pod that is known: what a crash left.
     pub(crate) fn sweep(&self, known: &BTreeSet<String>) -> io::Result<()> {
-        // A folder that is not there holds nothing to give back.
-        for entry in fs::read_dir(&self.namespaces).into_iter().flatten() {
-            let entry = entry?;
-            if !entry
-                .file_name()
-                .to_str()
-                .is_some_and(|uid| known.contains(uid))
-            {
-                remove_namespaces(&entry.path())?;
-            }
-        }
-        crate::cgroup::sweep(&format!("stead/{}", self.instance), known);
-        let netlink = Netlink::open()?;
-        let ours = format!("{PREFIX}{}", self.instance);
         let wanted: BTreeSet<String> = known.iter().map(|uid| self.interface(uid)).collect();
-        for name in netlink.names()? {
-            if name.starts_with(&ours) && !wanted.contains(&name) {
-                netlink.delete(&name)?;
-            }
-        }
-        Ok(())
+        owner::sweep(&self.instance, known, &wanted)
     }
 
     /// Gives back all that the network has of the machine. To be called when no pod lives any more.
     pub(crate) fn close(&self) -> io::Result<()> {
-        self.sweep(&BTreeSet::new())?;
-        remove_folder(&self.namespaces)?;
-        crate::cgroup::remove_pod(&format!("stead/{}", self.instance));
-        Netlink::open()?.remove_address(LOOPBACK, self.range.gateway(), 32)
+        let lock = RunLock::take()?;
+        give_back(&lock, &self.instance)
     }
 
     fn interface(&self, uid: &str) -> String {
@@ -212,7 +201,7 @@ pub(crate) fn try_out() -> io::Result<()> {
 }
 
 /// Six digits that stand for a data folder.
-fn instance(data_dir: &Path) -> String {
+pub(crate) fn instance(data_dir: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     digits(data_dir.as_os_str().as_bytes(), 6)
 }

@@ -10,6 +10,7 @@ mod local;
 pub(crate) mod marks;
 mod names;
 mod open;
+pub(crate) mod orphans;
 mod process;
 mod record;
 mod refusals;
@@ -23,8 +24,11 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 pub use open::{RuntimeOptions, TierReport, choose, open, probe};
-pub(crate) use process::{ProcessMark, boot_id, raw_pid};
-pub(crate) use record::{CONTAINER_VARIABLE, First, Holder, Order, POD_VARIABLE, Place, RecordDir};
+pub(crate) use process::{ProcessMark, all_pids, boot_id, raw_pid};
+pub(crate) use record::{
+    CONTAINER_VARIABLE, First, Holder, Order, POD_VARIABLE, Place, RecordDir, read_json,
+    replace_json,
+};
 
 /// The file below the folder of all containers that every shim touches when a container has changed.
 pub(crate) const CHANGES_FILE: &str = ".changed";

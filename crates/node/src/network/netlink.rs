@@ -119,9 +119,19 @@ impl Netlink {
         }
     }
 
-    /// Gives an interface an address; one that it has already stays.
-    pub(super) fn add_address(&self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
-        let message = address_of(index, address, prefix);
+    /// Gives an interface an address; one that it has already stays. The label, which begins with the interface's name
+    /// and has 15 characters at most, tells later whose it is.
+    pub(super) fn add_address(
+        &self,
+        index: u32,
+        address: Ipv4Addr,
+        prefix: u8,
+        label: Option<&str>,
+    ) -> io::Result<()> {
+        let mut message = address_of(index, address, prefix);
+        if let Some(label) = label {
+            message.text(3, label);
+        }
         self.change(NEW_ADDRESS, CREATE | REPLACE, &message)
     }
 
@@ -195,6 +205,25 @@ impl Netlink {
                 let name = find(answer.get(LINK_HEADER..)?, 3)?;
                 let name = name.strip_suffix(&[0]).unwrap_or(name);
                 Some(String::from_utf8_lossy(name).into_owned())
+            })
+            .collect())
+    }
+
+    /// Every address that has a label, with the label.
+    pub(super) fn labelled(&self) -> io::Result<Vec<(String, Ipv4Addr)>> {
+        let mut question = Message::default();
+        question
+            .bytes
+            .extend_from_slice(&[IPV4, 0, 0, 0, 0, 0, 0, 0]);
+        let answers = self.dump(GET_ADDRESS, &question)?;
+        Ok(answers
+            .iter()
+            .filter_map(|answer| {
+                let attributes = answer.get(ADDRESS_HEADER..)?;
+                let label = find(attributes, 3)?;
+                let label = label.strip_suffix(&[0]).unwrap_or(label);
+                let label = String::from_utf8_lossy(label).into_owned();
+                Some((label, address(find(attributes, 2)?)?))
             })
             .collect())
     }

@@ -755,7 +755,12 @@ impl Core {
 }
 
 /// Ends what a dead shim left behind; returns when none is left.
-fn end_orphans(tier: Tier, boot: &str, id: &ContainerId, first: Option<&First>) -> io::Result<()> {
+pub(super) fn end_orphans(
+    tier: Tier,
+    boot: &str,
+    id: &ContainerId,
+    first: Option<&First>,
+) -> io::Result<()> {
     if first.is_some_and(|first| first.process.boot != boot) {
         return Ok(());
     }
@@ -829,7 +834,8 @@ fn open_network(
     Ok(network)
 }
 
-fn record_folders(containers: &Path) -> io::Result<Vec<PathBuf>> {
+/// The folder of every container that is recorded.
+pub(super) fn record_folders(containers: &Path) -> io::Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
     for pod in fs::read_dir(containers)? {
         let pod = pod?;

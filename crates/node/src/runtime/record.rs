@@ -221,6 +221,11 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T, durable: Durable)
     replace(path, &to_json(value)?, durable)
 }
 
+/// As [`write_json`], for what need not outlive a power cut.
+pub(crate) fn replace_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    write_json(path, value, Durable::No)
+}
+
 /// Writes bytes beside their place and renames them.
 pub(crate) fn replace(path: &Path, bytes: &[u8], durable: Durable) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
