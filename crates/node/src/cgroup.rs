@@ -65,8 +65,8 @@ impl Cgroup {
         })
     }
 
-    /// Makes it, with the limits of the container.
-    pub(crate) fn make(&self, spec: &ContainerSpec) -> io::Result<()> {
+    /// Makes it, with the limits of the container, and of its pod: so many processes and threads at once.
+    pub(crate) fn make(&self, spec: &ContainerSpec, pids: Option<u64>) -> io::Result<()> {
         if self.version == Version::Two {
             self.hand_down_controllers()?;
         }
@@ -76,7 +76,17 @@ impl Cgroup {
         for (file, value) in self.limits(spec) {
             write(&self.folder(file).join(file), &value)?;
         }
-        Ok(())
+        match (pids, self.pod_pids()) {
+            (Some(limit), Some(file)) => write(&file, &limit.to_string()),
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+
+    /// The file that limits the processes of the whole pod; `None` on a machine that cannot.
+    fn pod_pids(&self) -> Option<PathBuf> {
+        let folder = self.folder("pids");
+        let pod = folder.parent()?;
+        pod.is_dir().then(|| pod.join("pids.max"))
     }
 
     /// Puts a process in.
@@ -90,22 +100,79 @@ impl Cgroup {
     /// Ends every process in it; returns when none is left.
     pub(crate) fn end(&self, boot: &str) -> io::Result<()> {
         loop {
+            if self.version == Version::Two && self.kill_whole()? {
+                return Ok(());
+            }
+            // Frozen, nobody in it makes another while they are counted.
+            self.freeze(true)?;
             let processes: Vec<ProcessMark> = self
                 .pids()?
                 .into_iter()
                 .filter_map(|pid| ProcessMark::of(pid, boot).ok())
                 .filter(|process| process.is_alive(boot))
                 .collect();
-            if processes.is_empty() {
-                return Ok(());
-            }
             for process in &processes {
                 process.signal(boot, Signal::KILL)?;
+            }
+            self.freeze(false)?;
+            if processes.is_empty() {
+                return Ok(());
             }
             for process in &processes {
                 process.wait(boot, PATIENCE)?;
             }
         }
+    }
+
+    /// Ends all of them in one step, where the kernel can; `false` where it cannot.
+    fn kill_whole(&self) -> io::Result<bool> {
+        match fs::write(self.folder("cgroup").join("cgroup.kill"), "1") {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self.is_gone()),
+            Err(error) => return Err(error),
+        }
+        let events = self.folder("cgroup").join("cgroup.events");
+        while fs::read_to_string(&events).is_ok_and(|text| text.contains("populated 1")) {
+            // The kernel tells of the last process a moment after its end.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(true)
+    }
+
+    fn is_gone(&self) -> bool {
+        !self.folder("cgroup").exists()
+    }
+
+    /// Stops every process in it where it stands, or lets them go on. Where there is nothing to freeze, nothing is.
+    pub(crate) fn freeze(&self, still: bool) -> io::Result<()> {
+        let (file, value, done) = match (self.version, still) {
+            (Version::One, true) => ("freezer.state", "FROZEN", "FROZEN"),
+            (Version::One, false) => ("freezer.state", "THAWED", "THAWED"),
+            (Version::Two, true) => ("cgroup.freeze", "1", "frozen 1"),
+            (Version::Two, false) => ("cgroup.freeze", "0", "frozen 0"),
+        };
+        let folder = self.folder(file);
+        match fs::write(folder.join(file), value) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let told = match self.version {
+            Version::One => folder.join(file),
+            Version::Two => folder.join("cgroup.events"),
+        };
+        // A process that hangs in the kernel freezes only when it comes back; nobody waits for that for ever.
+        for _ in 0..1_000 {
+            if fs::read_to_string(&told).is_ok_and(|text| text.contains(done)) {
+                break;
+            }
+            if self.version == Version::One {
+                // upstream: runc too: in version 1 it must be asked again while processes come and go.
+                fs::write(folder.join(file), value)?;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     fn pids(&self) -> io::Result<Vec<u32>> {

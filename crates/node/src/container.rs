@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1 as core;
 use crate::env;
 use crate::pod::as_container;
 use crate::quantity;
-use crate::runtime::{ContainerId, ContainerSpec, Mount, Root, Tier};
+use crate::runtime::{Confinement, ContainerId, ContainerSpec, Mount, Root, Seccomp, Tier};
 use crate::volume::{Ready, sub_path};
 
 /// Why a container cannot be started as its pod describes it: the message of a `CreateContainerConfigError`.
@@ -69,6 +69,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) volumes: &'a BTreeMap<String, Ready>,
     pub(crate) files: Files,
     pub(crate) tier: Tier,
+    /// Which system calls it may make.
+    pub(crate) seccomp: Seccomp,
     /// Variables for mounts, where the tier cannot honour their paths.
     pub(crate) mount_variables: &'a dyn Fn(&[Mount]) -> BTreeMap<String, String>,
 }
@@ -83,6 +85,7 @@ pub(crate) fn spec(parts: Parts<'_>) -> Result<ContainerSpec, ConfigError> {
         volumes,
         files,
         tier,
+        seccomp,
         mount_variables,
     } = parts;
     let empty = core::PodSpec::default();
@@ -106,8 +109,14 @@ pub(crate) fn spec(parts: Parts<'_>) -> Result<ContainerSpec, ConfigError> {
         source: files.message.clone(),
         target: PathBuf::from(target),
         read_only: false,
+        within: None,
     });
     env.extend(mount_variables(&mounts));
+    let confinement = Confinement {
+        seccomp,
+        image_groups: pod_security.supplemental_groups_policy.as_deref() != Some("Strict"),
+        target: target_of(pod_spec, &container.name),
+    };
     let capabilities = security.capabilities.unwrap_or_default();
     let limits = container.resources.clone().unwrap_or_default();
     let amount = |list: &Option<BTreeMap<String, _>>, name: &str| -> Option<String> {
@@ -146,6 +155,7 @@ pub(crate) fn spec(parts: Parts<'_>) -> Result<ContainerSpec, ConfigError> {
         add_capabilities: names(capabilities.add),
         drop_capabilities: names(capabilities.drop),
         no_new_privileges: security.allow_privilege_escalation == Some(false),
+        confinement,
         memory_limit: amount(&limits.limits, "memory")
             .and_then(|text| quantity::whole(&text))
             .filter(|bytes| *bytes > 0),
@@ -162,6 +172,69 @@ pub(crate) fn spec(parts: Parts<'_>) -> Result<ContainerSpec, ConfigError> {
         env,
         mounts,
     })
+}
+
+/// `targetContainerName` of an ephemeral container.
+fn target_of(spec: &core::PodSpec, name: &str) -> Option<String> {
+    let mut ephemeral = spec.ephemeral_containers.iter().flatten();
+    let own = ephemeral.find(|container| container.name == name)?;
+    own.target_container_name
+        .clone()
+        .filter(|target| !target.is_empty())
+}
+
+/// The container's seccomp profile, or else the pod's, read where it is a file of the node's folder of profiles.
+/// upstream: a container that asks for none is not confined.
+pub(crate) fn seccomp(
+    pod: &core::Pod,
+    container: &core::Container,
+    profiles: &Path,
+) -> Result<Seccomp, String> {
+    let of_pod = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.security_context.as_ref()?.seccomp_profile.as_ref());
+    let own = container
+        .security_context
+        .as_ref()
+        .and_then(|security| security.seccomp_profile.as_ref());
+    let Some(wanted) = own.or(of_pod) else {
+        return Ok(Seccomp::Unconfined);
+    };
+    match wanted.type_.as_str() {
+        "Unconfined" => Ok(Seccomp::Unconfined),
+        "RuntimeDefault" => Ok(Seccomp::RuntimeDefault),
+        "Localhost" => localhost(
+            wanted.localhost_profile.as_deref().unwrap_or_default(),
+            profiles,
+        ),
+        other => Err(format!(
+            "seccomp profile type {other:?} is none; use RuntimeDefault, Localhost or Unconfined"
+        )),
+    }
+}
+
+fn localhost(name: &str, profiles: &Path) -> Result<Seccomp, String> {
+    let stays = Path::new(name)
+        .components()
+        .all(|part| matches!(part, std::path::Component::Normal(_)));
+    if name.is_empty() || !stays {
+        return Err(format!(
+            "localhostProfile {name:?} is no path below {}",
+            profiles.display()
+        ));
+    }
+    let file = profiles.join(name);
+    let text = std::fs::read_to_string(&file)
+        .map_err(|error| format!("cannot load seccomp profile {}: {error}", file.display()))?;
+    let profile = Seccomp::Profile(text);
+    match crate::seccomp::filter(&profile, &std::collections::BTreeSet::new()) {
+        Ok(_) => Ok(profile),
+        Err(error) => Err(format!(
+            "cannot use seccomp profile {}: {error}",
+            file.display()
+        )),
+    }
 }
 
 fn names(list: Option<Vec<String>>) -> Vec<String> {
@@ -248,6 +321,7 @@ fn one_mount(
     let below = expression
         .or_else(|| mount.sub_path.clone())
         .filter(|below| !below.is_empty());
+    let within = below.is_some().then(|| ready.path.clone());
     let source = match below {
         None => ready.path.clone(),
         Some(below) => sub_path::resolve(&ready.path, &below).map_err(|_| {
@@ -262,5 +336,6 @@ fn one_mount(
         source,
         target: PathBuf::from(&mount.mount_path),
         read_only: ready.read_only || mount.read_only.unwrap_or(false),
+        within,
     })
 }

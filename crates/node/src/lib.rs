@@ -14,6 +14,7 @@ mod node;
 pub mod pod;
 mod quantity;
 pub mod runtime;
+mod seccomp;
 mod service;
 mod shim;
 mod sys;

@@ -51,9 +51,14 @@ pub struct NodeOptions {
     pub max_pods: u32,
     /// `false`: no pod is run; only volumes whose policy says so are deleted.
     pub workloads: bool,
+    /// How many processes and threads a pod may have at once; `None` is as many as the machine.
+    pub pids_limit: Option<u64>,
     /// The address of the machine in statuses (`hostIP`, the Node's InternalIP).
     pub host_ip: IpAddr,
 }
+
+/// Processes and threads of a pod, unless told otherwise: more than a busy database has, fewer than a machine.
+const PIDS_LIMIT: u64 = 4_096;
 
 impl NodeOptions {
     /// Options for a node of this name on this data folder, everything else as usual.
@@ -70,6 +75,7 @@ impl NodeOptions {
             cluster_domain: "cluster.local".to_owned(),
             max_pods: 110,
             workloads: true,
+            pids_limit: Some(PIDS_LIMIT),
             host_ip: IpAddr::from([127, 0, 0, 1]),
         }
     }

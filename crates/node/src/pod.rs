@@ -17,6 +17,7 @@ mod start;
 mod status;
 mod step;
 mod stop;
+mod sysctl;
 
 use jiff::Timestamp;
 
@@ -32,6 +33,7 @@ pub use qos::QosClass;
 pub use round::list;
 pub use status::{OWN_CONDITIONS, is_terminal};
 pub use step::{Blocker, Decision, Note, Step};
+pub(crate) use sysctl::name as sysctl_name;
 
 use round::Round;
 

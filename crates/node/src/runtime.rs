@@ -6,6 +6,7 @@
 
 mod addresses;
 mod exec;
+mod keeper;
 mod local;
 pub(crate) mod marks;
 mod names;
@@ -23,10 +24,11 @@ use std::path::PathBuf;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use keeper::write as write_keeper;
 pub use open::{RuntimeOptions, TierReport, choose, open, probe};
 pub(crate) use process::{ProcessMark, all_pids, boot_id, raw_pid};
 pub(crate) use record::{
-    CONTAINER_VARIABLE, First, Holder, Order, POD_VARIABLE, Place, RecordDir, read_json,
+    CONTAINER_VARIABLE, First, Holder, Order, POD_VARIABLE, Place, Processes, RecordDir, read_json,
     replace_json,
 };
 
@@ -77,6 +79,50 @@ pub struct PodSandbox {
     pub resolv_conf: Option<String>,
     /// `spec.hostAliases`, as (address, names).
     pub host_aliases: Vec<(String, Vec<String>)>,
+    /// What its containers share, and what holds for all of them together.
+    #[serde(default)]
+    pub settings: PodSettings,
+}
+
+/// What the containers of a pod share with each other and with the machine, and what holds for all of them together.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodSettings {
+    /// `spec.hostPID`.
+    pub host_pid: bool,
+    /// `spec.hostIPC`.
+    pub host_ipc: bool,
+    /// `spec.shareProcessNamespace`.
+    pub shared_pid: bool,
+    /// `securityContext.sysctls`, names with dots.
+    pub sysctls: Vec<(String, String)>,
+    /// How many processes and threads the pod may have at once; `None` is as many as the machine.
+    pub pids_limit: Option<u64>,
+}
+
+/// Which system calls a container may make.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Seccomp {
+    /// Every one.
+    #[default]
+    Unconfined,
+    /// Those of this program's own profile.
+    RuntimeDefault,
+    /// Those of this profile: its text, JSON as the OCI runtime specification has it.
+    Profile(String),
+}
+
+/// How a container is confined, beyond its users and capabilities.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Confinement {
+    /// Which system calls it may make.
+    pub seccomp: Seccomp,
+    /// Its user also has the groups that the image's `/etc/group` gives it (`supplementalGroupsPolicy: Merge`).
+    pub image_groups: bool,
+    /// The container whose processes it sees (`targetContainerName` of an ephemeral container).
+    pub target: Option<String>,
 }
 
 /// One mount of a container.
@@ -89,6 +135,10 @@ pub struct Mount {
     pub target: PathBuf,
     /// Mounted read-only.
     pub read_only: bool,
+    /// The volume that `source` is a place of (`subPath`): nothing outside of it is ever mounted, whatever links a
+    /// container makes meanwhile.
+    #[serde(default)]
+    pub within: Option<PathBuf>,
 }
 
 /// Where a container's root file system comes from.
@@ -135,6 +185,9 @@ pub struct ContainerSpec {
     pub drop_capabilities: Vec<String>,
     /// `securityContext.allowPrivilegeEscalation: false`.
     pub no_new_privileges: bool,
+    /// How it is confined beyond that.
+    #[serde(default)]
+    pub confinement: Confinement,
     /// Memory limit in bytes.
     pub memory_limit: Option<u64>,
     /// CPU limit in thousandths of a core.

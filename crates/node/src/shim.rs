@@ -1,13 +1,14 @@
 //! The hidden subcommand `stead shim`: single-threaded processes that the daemon starts and does not need afterwards.
 //!
 //! `hold` keeps one container from its start to the proof of its end, `exec` runs one more program in a container,
-//! `probe` tries out whether this machine allows a tier. None of them may make a thread: they fork.
+//! `keep` holds the processes of a pod together, `probe` tries out whether this machine allows a tier. None of them may make a thread: they fork.
 
 mod capabilities;
 mod containers;
 mod exec;
 mod hold;
 mod inside;
+mod keeper;
 mod launch;
 mod log;
 mod mounts;
@@ -31,6 +32,7 @@ pub(crate) use exec::{ExecAnswer, ExecOrder};
 ///
 /// - `hold <record folder> <order number>` is a container's keeper: it ends when the container has ended.
 /// - `exec <record folder>` runs what it is told on its standard input, a socket, in the container's namespaces.
+/// - `keep <sandbox folder> <boot>` starts the keeper of a pod whose containers share their processes, and ends.
 /// - `probe <tier> <folder>` tries a tier out, says on standard output what stands in the way, and exits with 1.
 pub fn shim_main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
@@ -38,6 +40,7 @@ pub fn shim_main(args: impl Iterator<Item = OsString>) -> ExitCode {
     match (words.as_slice(), args.as_slice()) {
         (["hold", _, number], [_, dir, _]) => told(hold::hold(&RecordDir::at(dir), number)),
         (["exec", _], [_, dir]) => told(exec::exec(&RecordDir::at(dir))),
+        (["keep", _, boot], [_, dir, _]) => told(keeper::keep(dir.as_ref(), boot)),
         (["probe", tier, _], [_, _, dir]) => probe::probe(tier, dir.as_ref()),
         _ => {
             eprintln!("stead shim: this is Stead's own helper; it is not to be called by hand");

@@ -1,4 +1,5 @@
-//! The few calls that have no safe form: fork, default signal dispositions, a descriptor in Tokio's reactor.
+//! The few calls that have no safe form: fork, mount attributes, system call filters, default signal dispositions, a
+//! descriptor in Tokio's reactor.
 #![expect(
     unsafe_code,
     reason = "these calls have no safe form; each use here argues why it is sound"
@@ -90,6 +91,37 @@ pub(crate) fn restrict(path: &Path, without: &[Without]) -> io::Result<()> {
             libc::AT_RECURSIVE,
             &raw const attributes,
             size_of::<libc::mount_attr>(),
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Lets a program of the kernel decide about every further system call of this thread and of what it becomes.
+pub(crate) fn filter_calls(filter: &[crate::seccomp::Instruction]) -> io::Result<()> {
+    let mut program: Vec<libc::sock_filter> = filter
+        .iter()
+        .map(|step| libc::sock_filter {
+            code: step.code,
+            jt: step.jt,
+            jf: step.jf,
+            k: step.k,
+        })
+        .collect();
+    let whole = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(io::Error::other)?,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: the program is valid for the call, which copies it, and its length is that of the vector.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const whole,
         )
     };
     if result == 0 {

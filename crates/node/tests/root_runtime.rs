@@ -3,6 +3,8 @@
 //!
 //! `cargo test -p stead-node --features root-tests --test root_runtime`; without root it fails, it does not skip.
 
+#[path = "root/confined.rs"]
+mod confined;
 #[macro_use]
 mod support;
 

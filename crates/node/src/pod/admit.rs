@@ -1,4 +1,4 @@
-//! Whether the node can take a pod at all: resources, host ports, node selector.
+//! Whether the node can take a pod at all: resources, host ports, node selector, sysctls.
 //!
 //! Upstream: the kubelet's admission; a refused pod is Failed with the reason, and its owner makes another.
 
@@ -25,7 +25,7 @@ pub struct Machine {
 /// Why a pod was refused: `status.reason` and `status.message`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// `OutOfcpu`, `OutOfmemory`, `OutOfpods`, `NodePorts`, `NodeAffinity`.
+    /// `OutOfcpu`, `OutOfmemory`, `OutOfpods`, `NodePorts`, `NodeAffinity`, `SysctlForbidden`.
     pub reason: &'static str,
     /// The sentence of the Event; the status has it after `Pod was rejected: `.
     pub message: String,
@@ -105,6 +105,7 @@ fn request(container: &core::Container, name: &str) -> u64 {
 /// Says whether `spec` fits beside the pods that are already here.
 pub fn admit(spec: &core::PodSpec, machine: &Machine, others: &[Share]) -> Result<(), Rejection> {
     let asked = Share::of(spec);
+    super::sysctl::check(spec)?;
     selector(spec, machine)?;
     ports(&asked, others)?;
     if others.len() as u64 >= machine.pods {

@@ -29,8 +29,8 @@ use super::names::{self, Names};
 use super::open::system;
 use super::process::{ProcessMark, boot_id};
 use super::record::{
-    Durable, First, Holder, Order, Place, RecordDir, ignore_missing, is_final, read_json,
-    remove_discarded, replace, write_json,
+    Durable, First, Holder, Order, Place, Processes, RecordDir, ignore_missing, is_final,
+    read_json, remove_discarded, replace, write_json,
 };
 use super::refusals::{self, Caller};
 use super::watcher;
@@ -247,6 +247,7 @@ impl Core {
 
     fn prepare(&self, pod: PodSandbox) -> Result<PodPlace, RuntimeError> {
         check_name("pod UID", &pod.uid)?;
+        refusals::check_pod(self.tier, &pod)?;
         let mut pods = lock(&self.pods);
         let place = match pods.get(&pod.uid) {
             Some(known) => known.place.clone(),
@@ -359,6 +360,8 @@ impl Core {
         for (id, _) in &records {
             self.forget(id)?;
         }
+        super::keeper::end(&self.sandboxes.join(uid), &self.boot)
+            .map_err(system(format!("end the keeper of pod {uid}")))?;
         if let Some(network) = &self.network {
             network
                 .detach(uid)
@@ -512,7 +515,11 @@ impl Core {
                 id.container, spec.pod
             ))
         };
-        let order = self.order(spec)?;
+        let order = {
+            let (core, spec) = (Arc::clone(&self), spec.clone());
+            // A keeper may have to be started first.
+            blocking(move || core.order(&spec)).await?
+        };
         make_private(&self.containers.join(&id.pod_uid))?;
         match fs::create_dir(dir.path()) {
             Ok(()) => {}
@@ -557,6 +564,7 @@ impl Core {
             ))(io::Error::other("the pod is not prepared")));
         };
         let dir = self.sandboxes.join(uid);
+        let processes = self.processes(spec, &sandbox.pod)?;
         Ok(Order {
             number: format!("{}", jiff::Timestamp::now().as_nanosecond()),
             boot: self.boot.clone(),
@@ -575,8 +583,54 @@ impl Core {
                 host_network: sandbox.pod.host_network,
                 cgroup: self.network.as_ref().map(|network| network.cgroup(uid)),
                 hidden: vec![self.options.data_dir.clone()],
+                settings: sandbox.pod.settings,
+                processes,
             },
         })
+    }
+
+    /// Whose processes a container is to see. A PID namespace can be joined in the containers tier only; in the
+    /// processes tier everybody sees everybody.
+    fn processes(&self, spec: &ContainerSpec, pod: &PodSandbox) -> Result<Processes, RuntimeError> {
+        let what = || {
+            system(format!(
+                "join container {} to the processes of its pod",
+                spec.id.container
+            ))
+        };
+        if self.tier != Tier::Containers {
+            return Ok(Processes::Own);
+        }
+        if pod.settings.host_pid {
+            return Ok(Processes::Machine);
+        }
+        if pod.settings.shared_pid {
+            let folder = self.sandboxes.join(&pod.uid);
+            return super::keeper::ensure(&self.options.shim, &folder, &self.boot)
+                .map(Processes::Of)
+                .map_err(what());
+        }
+        let Some(target) = &spec.confinement.target else {
+            return Ok(Processes::Own);
+        };
+        let latest = lock(&self.held)
+            .iter()
+            .filter(|(id, held)| {
+                id.pod_uid == pod.uid && id.container == *target && !held.has_ended()
+            })
+            .max_by_key(|(id, _)| id.attempt)
+            .map(|(_, held)| held.clone());
+        let first = match latest {
+            Some(held) => held.dir.first().map_err(what())?,
+            None => None,
+        };
+        first
+            .map(|first| Processes::Of(first.process))
+            .ok_or_else(|| {
+                what()(io::Error::other(format!(
+                    "its target, container {target}, is not running"
+                )))
+            })
     }
 
     /// Starts a shim and returns when it holds the container.

@@ -68,6 +68,7 @@ mod tests {
             domain: Some("web.default.svc.cluster.local".to_owned()),
             host_network: false,
             resolv_conf: None,
+            settings: crate::runtime::PodSettings::default(),
             host_aliases: vec![("10.1.2.3".to_owned(), vec!["old-db".to_owned()])],
         };
         let neighbour = (

@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::process::ProcessMark;
-use super::{ContainerId, ContainerSpec, ContainerState, Tier};
+use super::{ContainerId, ContainerSpec, ContainerState, PodSettings, Tier};
 
 /// The variable by which a process of a pod is known in the processes tier.
 pub(crate) const POD_VARIABLE: &str = "STEAD_POD_UID";
@@ -63,6 +63,25 @@ pub(crate) struct Place {
     pub(crate) cgroup: Option<String>,
     /// What no container may see of the machine: Stead's own data folder.
     pub(crate) hidden: Vec<PathBuf>,
+    /// What the pod's containers share, and what holds for all of them together.
+    #[serde(default)]
+    pub(crate) settings: PodSettings,
+    /// Whose processes the container sees.
+    #[serde(default)]
+    pub(crate) processes: Processes,
+}
+
+/// Which PID namespace a container is in.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Processes {
+    /// One of its own, of which its first process is the first.
+    #[default]
+    Own,
+    /// The machine's.
+    Machine,
+    /// That of this process: the pod's keeper, or another container's first.
+    Of(ProcessMark),
 }
 
 /// The first process of a container, and how what it leaves behind is recognised.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::shim::unknown_capabilities;
 
-use super::{ContainerSpec, Mount, RuntimeError, Tier};
+use super::{ContainerSpec, Mount, PodSandbox, RuntimeError, Tier};
 
 /// Where clients look for the API's credentials: mounted into every pod, needed by few. Without mounts it is left
 /// out rather than refused.
@@ -64,6 +64,28 @@ pub(super) fn variables(mounts: &[Mount]) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// Refuses what this tier cannot honour of this pod as a whole.
+pub(super) fn check_pod(tier: Tier, pod: &PodSandbox) -> Result<(), RuntimeError> {
+    let settings = &pod.settings;
+    let own_processes = "each container is proved gone by a PID namespace of its own; use the containers tier, which needs root with the right to mount";
+    let kernel = "only the containers tier has a network and a kernel state of the pod's own; it needs root with the right to mount";
+    match tier {
+        Tier::Containers => Ok(()),
+        Tier::Rootless | Tier::Processes if !settings.sysctls.is_empty() => Err(refuse(
+            tier,
+            format!("sysctl {}", settings.sysctls[0].0),
+            kernel,
+        )),
+        Tier::Rootless if settings.host_pid => Err(refuse(tier, "hostPID", own_processes)),
+        Tier::Rootless if settings.shared_pid => {
+            Err(refuse(tier, "shareProcessNamespace", own_processes))
+        }
+        Tier::Rootless if settings.host_ipc => Err(refuse(tier, "hostIPC", kernel)),
+        // Plain processes see the machine's processes and memory, and each other's.
+        Tier::Rootless | Tier::Processes => Ok(()),
+    }
+}
+
 /// Refuses what this tier cannot honour of this container.
 pub(super) fn check(tier: Tier, caller: Caller, spec: &ContainerSpec) -> Result<(), RuntimeError> {
     check_values(tier, spec)?;
@@ -71,6 +93,7 @@ pub(super) fn check(tier: Tier, caller: Caller, spec: &ContainerSpec) -> Result<
         Tier::Containers => Ok(()),
         Tier::Rootless => {
             check_privileges(tier, spec)?;
+            check_target(tier, spec)?;
             check_group_choice(tier, caller, spec)
         }
         Tier::Processes => {
@@ -101,6 +124,17 @@ fn check_values(tier: Tier, spec: &ContainerSpec) -> Result<(), RuntimeError> {
         ));
     }
     Ok(())
+}
+
+fn check_target(tier: Tier, spec: &ContainerSpec) -> Result<(), RuntimeError> {
+    match &spec.confinement.target {
+        Some(target) => Err(refuse(
+            tier,
+            format!("a container among the processes of container {target}"),
+            "each container has a PID namespace of its own; leave targetContainerName out or use the containers tier",
+        )),
+        None => Ok(()),
+    }
 }
 
 fn check_privileges(tier: Tier, spec: &ContainerSpec) -> Result<(), RuntimeError> {

@@ -1,5 +1,6 @@
 //! Linux capabilities by name: what a container has by default, with what it adds and drops.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use rustix::thread::{
@@ -83,6 +84,15 @@ pub(crate) fn wanted(privileged: bool, add: &[String], drop: &[String]) -> Vec<u
             (start || has(add, name)) && (privileged || !has(drop, name))
         })
         .map(|(number, _)| number)
+        .collect()
+}
+
+/// The names of capabilities by their numbers.
+pub(crate) fn names(numbers: &[u32]) -> BTreeSet<&'static str> {
+    (0u32..)
+        .zip(NAMES)
+        .filter(|(number, _)| numbers.contains(number))
+        .map(|(_, name)| name)
         .collect()
 }
 

@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::cgroup::Cgroup;
 use crate::network;
-use crate::runtime::{Order, RecordDir};
+use crate::runtime::{Order, Processes, RecordDir};
 use crate::sys::OneThread;
 
 use super::launch::{
@@ -25,11 +25,12 @@ const OWN: CloneFlags = CloneFlags::CLONE_NEWNS.union(CloneFlags::CLONE_NEWPID);
 /// Starts the container's program.
 pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFailure> {
     fs::create_dir_all(dir.layer())?;
-    let program = program(order);
+    let program = program(order)?;
     let namespaces = pod_namespaces(order)?;
     let cgroup = make_cgroup(order)?;
     let (streams, child) = make_streams(order)?;
-    match fork_gated(OneThread::prove()?, OWN)? {
+    let alone = OneThread::prove()?;
+    match fork_gated(alone, join_processes(order)?)? {
         Side::Child(mut gate) => {
             gate.pass();
             let entered = begin_session()
@@ -54,10 +55,17 @@ pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFa
 }
 
 /// The program of this order, as it is seen from inside.
-pub(super) fn program(order: &Order) -> Program {
+pub(super) fn program(order: &Order) -> Result<Program, StartFailure> {
     let spec = &order.spec;
     let user = spec.user.unwrap_or(0);
+    let capabilities = super::capabilities::wanted(
+        spec.privileged,
+        &spec.add_capabilities,
+        &spec.drop_capabilities,
+    );
     let mut program = Program {
+        filter: super::launch::filter(order, &capabilities)?,
+        image_groups: spec.confinement.image_groups,
         argv: spec.argv.clone(),
         env: spec.env.clone(),
         cwd: spec.cwd.clone().unwrap_or_else(|| PathBuf::from("/")),
@@ -67,11 +75,7 @@ pub(super) fn program(order: &Order) -> Program {
         no_new_privileges: spec.no_new_privileges,
         makes_cwd: true,
         dies_with_parent: true,
-        capabilities: Some(super::capabilities::wanted(
-            spec.privileged,
-            &spec.add_capabilities,
-            &spec.drop_capabilities,
-        )),
+        capabilities: Some(capabilities),
     };
     program.default_variable("PATH", DEFAULT_PATH);
     if spec.tty {
@@ -79,7 +83,23 @@ pub(super) fn program(order: &Order) -> Program {
     }
     program.default_variable("HOSTNAME", &order.place.hostname);
     program.default_variable("HOME", &super::users::home_of(user));
-    program
+    Ok(program)
+}
+
+/// The namespaces to make for the container. Where its processes are to be among others', the caller's next child is.
+fn join_processes(order: &Order) -> Result<CloneFlags, StartFailure> {
+    match &order.place.processes {
+        Processes::Own => Ok(OWN),
+        Processes::Machine => Ok(CloneFlags::CLONE_NEWNS),
+        Processes::Of(other) => {
+            let other = other.open(&order.boot)?.ok_or_else(|| {
+                StartFailure("the process whose namespace it is to join has ended".to_owned())
+            })?;
+            setns(other, CloneFlags::CLONE_NEWPID)
+                .map_err(|error| StartFailure(format!("join the processes of the pod: {error}")))?;
+            Ok(CloneFlags::CLONE_NEWNS)
+        }
+    }
 }
 
 /// Joins a running container: its cgroup first, while that can be seen.
@@ -130,7 +150,7 @@ fn make_cgroup(order: &Order) -> Result<Cgroup, StartFailure> {
     let Some(cgroup) = cgroup(order) else {
         return Err(StartFailure("this machine has no cgroups".to_owned()));
     };
-    match cgroup.make(&order.spec) {
+    match cgroup.make(&order.spec, order.place.settings.pids_limit) {
         Ok(()) => Ok(cgroup),
         Err(error) => {
             cgroup.remove();
@@ -144,10 +164,10 @@ fn pod_namespaces(order: &Order) -> Result<Vec<(OwnedFd, CloneFlags)>, StartFail
     let Some(folder) = &order.place.namespaces else {
         return Err(StartFailure("the pod has no namespaces".to_owned()));
     };
-    let mut kinds = vec![
-        ("ipc", CloneFlags::CLONE_NEWIPC),
-        ("uts", CloneFlags::CLONE_NEWUTS),
-    ];
+    let mut kinds = vec![("uts", CloneFlags::CLONE_NEWUTS)];
+    if !order.place.settings.host_ipc {
+        kinds.push(("ipc", CloneFlags::CLONE_NEWIPC));
+    }
     if !order.place.host_network {
         kinds.push(("net", CloneFlags::CLONE_NEWNET));
     }
@@ -171,6 +191,11 @@ fn enter(
 ) -> Result<(), String> {
     for (fd, kind) in namespaces {
         setns(fd, *kind).map_err(|error| format!("join the namespaces of the pod: {error}"))?;
+    }
+    for (name, value) in &order.place.settings.sysctls {
+        // Of the namespaces that the pod has just been joined to.
+        let file = Path::new("/proc/sys").join(name.replace('.', "/"));
+        fs::write(file, value).map_err(|error| format!("set sysctl {name} to {value}: {error}"))?;
     }
     unshare(CloneFlags::CLONE_NEWCGROUP)
         .map_err(|error| format!("make a cgroup namespace: {error}"))?;

@@ -116,7 +116,7 @@ fn start(
     let order = dir.order()?.ok_or_else(gone)?;
     let first = dir.first()?.ok_or_else(gone)?;
     let init = first.process.open(&order.boot)?.ok_or_else(gone)?;
-    let program = program(&order, exec);
+    let program = program(&order, exec)?;
     // While the machine's own /dev can still be seen.
     let null: OwnedFd = std::fs::File::open("/dev/null")?.into();
     join(&order, &init)?;
@@ -144,17 +144,17 @@ fn start(
 }
 
 /// The container's own program, but for what is run.
-fn program(order: &Order, exec: &ExecOrder) -> Program {
+fn program(order: &Order, exec: &ExecOrder) -> Result<Program, StartFailure> {
     let mut program = match order.tier {
-        Tier::Processes => super::processes::program(order),
-        Tier::Rootless => super::rootless::program(order),
-        Tier::Containers => super::containers::program(order),
+        Tier::Processes => super::processes::program(order)?,
+        Tier::Rootless => super::rootless::program(order)?,
+        Tier::Containers => super::containers::program(order)?,
     };
     program.argv.clone_from(&exec.argv);
     if exec.tty {
         program.default_variable("TERM", "xterm");
     }
-    program
+    Ok(program)
 }
 
 /// Joins the namespaces of the container, where it has any.

@@ -18,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 
 use crate::runtime::{
-    CHANGES_FILE, ContainerState, Holder, Order, ProcessMark, RecordDir, Tier, marks,
+    CHANGES_FILE, ContainerState, Holder, Order, ProcessMark, Processes, RecordDir, Tier, marks,
 };
 
 use super::launch::{Launched, launch};
@@ -178,6 +178,12 @@ fn end_everything(order: &Order) -> io::Result<()> {
     end_children()?;
     if order.tier == Tier::Processes {
         marks::end(&marks::Marks::of_container(&order.spec.id), &order.boot)?;
+    }
+    if order.place.processes != Processes::Own
+        && let Some(cgroup) = super::launch::cgroup(order)
+    {
+        // No namespace has died with its first process: the cgroup knows who is left.
+        cgroup.end(&order.boot)?;
     }
     Ok(())
 }

@@ -32,6 +32,35 @@ pub(super) fn bind(
     crate::sys::restrict(&by_descriptor(&mounted), without)
 }
 
+/// Shows a place of a volume at `target` below `root`. The place is opened from the volume, which no link leads out
+/// of, and what was opened is what is mounted: whatever became of its path meanwhile.
+pub(super) fn bind_within(
+    root: &Path,
+    volume: &Path,
+    source: &Path,
+    target: &Path,
+    without: &[Without],
+) -> io::Result<()> {
+    let below = source.strip_prefix(volume).map_err(io::Error::other)?;
+    let volume = rustix::fs::open(
+        volume,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let place = openat2(
+        &volume,
+        if below.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            below
+        },
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
+    )?;
+    bind(root, &by_descriptor(&place), target, without)
+}
+
 /// Opens a place below `root`, made where it is missing.
 fn place(root: &OwnedFd, target: &Path, is_dir: bool) -> io::Result<OwnedFd> {
     match open(root, target) {

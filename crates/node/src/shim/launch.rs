@@ -14,6 +14,7 @@ use rustix::pty::OpenptFlags;
 
 use crate::cgroup::Cgroup;
 use crate::runtime::{First, Order, ProcessMark, RecordDir, Tier};
+use crate::seccomp::{self, Instruction};
 use crate::sys::{Forked, OneThread};
 
 /// A container could not be started. upstream: the kubelet's `StartError`, exit code 128.
@@ -51,6 +52,19 @@ pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFa
         Tier::Rootless => super::rootless::launch(order, dir),
         Tier::Containers => super::containers::launch(order, dir),
     }
+}
+
+/// The filter of system calls of a container that has these capabilities. upstream: a privileged one has none.
+pub(super) fn filter(
+    order: &Order,
+    capabilities: &[u32],
+) -> Result<Option<Vec<Instruction>>, StartFailure> {
+    if order.spec.privileged {
+        return Ok(None);
+    }
+    let capabilities = super::capabilities::names(capabilities);
+    seccomp::filter(&order.spec.confinement.seccomp, &capabilities)
+        .map_err(|error| StartFailure(format!("use its seccomp profile: {error}")))
 }
 
 /// Whether the kernel ended a process of this container for want of memory. Told by its cgroup, where it has one.

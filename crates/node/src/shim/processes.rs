@@ -14,7 +14,7 @@ use super::program::{DEFAULT_PATH, Program};
 
 /// Starts the container's program.
 pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFailure> {
-    let program = program(order);
+    let program = program(order)?;
     let (streams, child) = make_streams(order)?;
     match fork_gated(OneThread::prove()?, CloneFlags::empty())? {
         Side::Child(mut gate) => {
@@ -37,8 +37,10 @@ pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFa
 }
 
 /// The program of this order, with the variables that this tier adds.
-pub(super) fn program(order: &Order) -> Program {
+pub(super) fn program(order: &Order) -> Result<Program, StartFailure> {
     let spec = &order.spec;
+    let is_root = rustix::process::geteuid().is_root();
+    let filter = super::launch::filter(order, &[])?;
     let changes_user = spec.user.is_some() || spec.group.is_some() || !spec.groups.is_empty();
     let mut program = Program {
         argv: spec.argv.clone(),
@@ -46,8 +48,11 @@ pub(super) fn program(order: &Order) -> Program {
         cwd: spec.cwd.clone().unwrap_or_else(|| PathBuf::from("/")),
         user: spec.user,
         group: spec.group.or(spec.user.map(super::users::group_of)),
-        groups: (changes_user && rustix::process::geteuid().is_root()).then(|| spec.groups.clone()),
-        no_new_privileges: spec.no_new_privileges,
+        groups: (changes_user && is_root).then(|| spec.groups.clone()),
+        // The kernel lets an ordinary user set a filter only where nothing can gain rights afterwards.
+        no_new_privileges: spec.no_new_privileges || (filter.is_some() && !is_root),
+        filter,
+        image_groups: false,
         makes_cwd: false,
         dies_with_parent: true,
         capabilities: None,
@@ -63,7 +68,7 @@ pub(super) fn program(order: &Order) -> Program {
     program.default_variable("HOME", &super::users::home_of(uid));
     program.default_variable("STEAD_HOSTS", &order.place.hosts.to_string_lossy());
     mark(&mut program, order);
-    program
+    Ok(program)
 }
 
 /// Marks a program as one of this container, so that it is found again when its shim is gone.

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use rustix::thread::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 
+use crate::seccomp::Instruction;
 use crate::sys;
 
 /// Where programs are looked for when the environment has no PATH.
@@ -38,6 +39,10 @@ pub(crate) struct Program {
     pub(crate) dies_with_parent: bool,
     /// Capabilities to keep, as numbers; `None` keeps what the process has.
     pub(crate) capabilities: Option<Vec<u32>>,
+    /// The program of the kernel that decides about its system calls.
+    pub(crate) filter: Option<Vec<Instruction>>,
+    /// Whether its user has the groups that its `/etc/group` gives it too.
+    pub(crate) image_groups: bool,
 }
 
 impl Program {
@@ -70,7 +75,12 @@ impl Program {
     fn prepare(&self) -> Result<(CString, Vec<CString>, Vec<CString>), String> {
         self.enter_cwd()?;
         let told = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
-        self.become_user().map_err(told("set user and groups"))?;
+        self.take_groups().map_err(told("set groups"))?;
+        if !self.no_new_privileges {
+            // upstream: runc too. A filter may be set by who holds the right to administrate; the user may not.
+            self.set_filter()?;
+        }
+        self.become_user().map_err(told("set user"))?;
         if self.dies_with_parent {
             // A change of user has undone it.
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
@@ -79,6 +89,7 @@ impl Program {
         if self.no_new_privileges {
             rustix::thread::set_no_new_privs(true)
                 .map_err(|errno| told("set no_new_privs")(errno.into()))?;
+            self.set_filter()?;
         }
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         sys::default_signals().map_err(told("reset signals"))?;
@@ -102,11 +113,30 @@ impl Program {
             .map_err(|errno| format!("chdir to cwd {:?}: {}", self.cwd, phrase(&errno.into())))
     }
 
-    fn become_user(&self) -> io::Result<()> {
-        if let Some(groups) = &self.groups {
-            let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
-            rustix::thread::set_thread_groups(&groups)?;
+    fn set_filter(&self) -> Result<(), String> {
+        match &self.filter {
+            Some(filter) => sys::filter_calls(filter)
+                .map_err(|error| format!("set the filter of system calls: {error}")),
+            None => Ok(()),
         }
+    }
+
+    fn take_groups(&self) -> io::Result<()> {
+        let Some(groups) = &self.groups else {
+            return Ok(());
+        };
+        let mut groups = groups.clone();
+        if let Some(user) = self.user.filter(|_| self.image_groups) {
+            let own = super::users::groups_of(user);
+            groups.extend(own.into_iter().filter(|group| Some(*group) != self.group));
+            groups.sort_unstable();
+            groups.dedup();
+        }
+        let groups: Vec<Gid> = groups.into_iter().map(Gid::from_raw).collect();
+        Ok(rustix::thread::set_thread_groups(&groups)?)
+    }
+
+    fn become_user(&self) -> io::Result<()> {
         if let Some(group) = self.group {
             let gid = Gid::from_raw(group);
             rustix::thread::set_thread_res_gid(gid, gid, gid)?;

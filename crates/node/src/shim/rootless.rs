@@ -29,7 +29,7 @@ pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER
 /// Starts the container's program.
 pub(super) fn launch(order: &Order, dir: &RecordDir) -> Result<Launched, StartFailure> {
     fs::create_dir_all(dir.layer())?;
-    let program = program(order);
+    let program = program(order)?;
     let view = view(order);
     let (streams, child) = make_streams(order)?;
     match fork_gated(OneThread::prove()?, NAMESPACES)? {
@@ -74,11 +74,14 @@ pub(super) fn try_out(order: &Order, layer: &Path) -> Result<(), StartFailure> {
 }
 
 /// The program of this order, as it is seen from inside.
-pub(super) fn program(order: &Order) -> Program {
+pub(super) fn program(order: &Order) -> Result<Program, StartFailure> {
     let spec = &order.spec;
     let users = order_users(order);
     let own = !users.all;
+    let capabilities = super::capabilities::wanted(false, &[], &spec.drop_capabilities);
     let mut program = Program {
+        filter: super::launch::filter(order, &capabilities)?,
+        image_groups: spec.confinement.image_groups,
         argv: spec.argv.clone(),
         env: spec.env.clone(),
         cwd: spec.cwd.clone().unwrap_or_else(|| PathBuf::from("/")),
@@ -89,11 +92,7 @@ pub(super) fn program(order: &Order) -> Program {
         no_new_privileges: spec.no_new_privileges,
         makes_cwd: true,
         dies_with_parent: true,
-        capabilities: Some(super::capabilities::wanted(
-            false,
-            &[],
-            &spec.drop_capabilities,
-        )),
+        capabilities: Some(capabilities),
     };
     program.default_variable("PATH", DEFAULT_PATH);
     if spec.tty {
@@ -101,7 +100,7 @@ pub(super) fn program(order: &Order) -> Program {
     }
     program.default_variable("HOSTNAME", &order.place.hostname);
     program.default_variable("HOME", &super::users::home_of(users.user));
-    program
+    Ok(program)
 }
 
 /// What the container sees. Asked for outside of the namespace, where users are those of the machine.

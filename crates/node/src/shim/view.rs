@@ -219,7 +219,13 @@ fn mount_files(order: &Order, root: &Path) -> Result<(), String> {
         if mount.read_only {
             without.push(Without::Writing);
         }
-        inside::bind(root, &mount.source, &mount.target, &without).map_err(|error| {
+        let bound = match &mount.within {
+            Some(volume) => {
+                inside::bind_within(root, volume, &mount.source, &mount.target, &without)
+            }
+            None => inside::bind(root, &mount.source, &mount.target, &without),
+        };
+        bound.map_err(|error| {
             format!(
                 "mount {} at {}: {error}",
                 mount.source.display(),

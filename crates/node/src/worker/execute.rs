@@ -13,8 +13,8 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use super::{Progress, Worker, hook, patch};
 use crate::container::{self, Files, Parts};
 use crate::env;
-use crate::pod::{ContainerKind, Desired, HookState, Note, Place, Step, list};
-use crate::runtime::{ContainerId, Mount, PodSandbox, RuntimeError};
+use crate::pod::{self, ContainerKind, Desired, HookState, Note, Place, Step, list};
+use crate::runtime::{ContainerId, Mount, PodSandbox, PodSettings, RuntimeError};
 
 /// Why a step failed. The round ends; the next one tries again.
 #[derive(Debug, thiserror::Error)]
@@ -246,6 +246,23 @@ impl Worker {
                     )
                 })
                 .collect(),
+            settings: self.settings(spec),
+        }
+    }
+
+    fn settings(&self, spec: &core::PodSpec) -> PodSettings {
+        let sysctls = spec
+            .security_context
+            .iter()
+            .flat_map(|security| security.sysctls.iter().flatten());
+        PodSettings {
+            host_pid: spec.host_pid.unwrap_or(false),
+            host_ipc: spec.host_ipc.unwrap_or(false),
+            shared_pid: spec.share_process_namespace.unwrap_or(false),
+            sysctls: sysctls
+                .map(|sysctl| (pod::sysctl_name(&sysctl.name), sysctl.value.clone()))
+                .collect(),
+            pids_limit: self.shared.options.pids_limit,
         }
     }
 
@@ -321,6 +338,12 @@ impl Worker {
                 container.name
             ))
         })?;
+        let profiles = self.shared.node.join("seccomp");
+        let seccomp =
+            container::seccomp(pod, container, &profiles).map_err(|message| StartFailure {
+                reason: "CreateContainerError",
+                message,
+            })?;
         let runtime = &self.shared.runtime;
         let empty = BTreeMap::new();
         let spec = container::spec(Parts {
@@ -331,6 +354,7 @@ impl Worker {
             volumes: self.volumes.as_ref().unwrap_or(&empty),
             files,
             tier: runtime.tier(),
+            seccomp,
             mount_variables: &|mounts: &[Mount]| runtime.mount_variables(mounts),
         });
         let mut spec = spec.map_err(|error| StartFailure::config(error.0))?;

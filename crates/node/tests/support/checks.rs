@@ -3,9 +3,11 @@
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use stead_node::runtime::{ContainerSpec, ContainerState, RuntimeError, Tier};
+use stead_node::runtime::{
+    ContainerSpec, ContainerState, PodSandbox, PodSettings, RuntimeError, Seccomp, Tier,
+};
 
-use super::{Bench, eventually, exit, kill, lives};
+use super::{Bench, eventually, exit, kill, lives, pod};
 
 pub(crate) async fn an_exit_code_is_told(tier: Tier) {
     let bench = Bench::new(tier);
@@ -579,6 +581,7 @@ pub(crate) async fn mounts_are_where_they_were_promised(tier: Tier) {
         source: file,
         target: "/etc/stead-test.conf".into(),
         read_only: true,
+        within: None,
     });
     want.push_str("configured\n");
     assert_eq!(printed(&bench, &spec).await, want);
@@ -785,6 +788,7 @@ pub(crate) async fn what_a_tier_cannot_honour_is_refused_with_the_reason(tier: T
             source: "/somewhere".into(),
             target: "/data".into(),
             read_only: false,
+            within: None,
         })),
         either(
             with_mounts,
@@ -798,6 +802,7 @@ pub(crate) async fn what_a_tier_cannot_honour_is_refused_with_the_reason(tier: T
                 source: "/somewhere".into(),
                 target: "/data".into(),
                 read_only: false,
+                within: None,
             });
             spec.argv = ["sh", "-c", "ls $STEAD_MOUNT_DATA"]
                 .map(str::to_owned)
@@ -851,4 +856,71 @@ pub(crate) async fn the_probe_finds_that_it_is_possible(tier: Tier) {
             .into_iter()
             .any(|entry| entry.file_name().to_string_lossy().starts_with("probe-"))
     );
+}
+
+/// upstream: a profile that allows all but what it names.
+pub(crate) async fn a_seccomp_profile_holds(tier: Tier) {
+    let bench = Bench::new(tier);
+    for (name, seccomp, want) in [
+        ("none", Seccomp::Unconfined, "0"),
+        ("default", Seccomp::RuntimeDefault, "2"),
+    ] {
+        let mut spec = bench.script(name, "grep ^Seccomp: /proc/self/status | cut -f2");
+        spec.confinement.seccomp = seccomp;
+        bench.run(&spec).await;
+        assert_eq!(bench.log(&spec), format!("stdout F {want}\n"));
+    }
+}
+
+pub(crate) async fn what_a_tier_cannot_honour_of_a_pod_is_refused_with_the_reason(tier: Tier) {
+    let bench = Bench::new(tier);
+    let settings = [
+        (
+            "hostPID",
+            PodSettings {
+                host_pid: true,
+                ..PodSettings::default()
+            },
+        ),
+        (
+            "hostIPC",
+            PodSettings {
+                host_ipc: true,
+                ..PodSettings::default()
+            },
+        ),
+        (
+            "shareProcessNamespace",
+            PodSettings {
+                shared_pid: true,
+                ..PodSettings::default()
+            },
+        ),
+        (
+            "sysctl net.ipv4.tcp_rmem",
+            PodSettings {
+                sysctls: vec![("net.ipv4.tcp_rmem".to_owned(), "4096 8192 16384".to_owned())],
+                ..PodSettings::default()
+            },
+        ),
+    ];
+    for (number, (what, settings)) in settings.into_iter().enumerate() {
+        let refused = match tier {
+            Tier::Containers => false,
+            Tier::Rootless => true,
+            Tier::Processes => what.starts_with("sysctl"),
+        };
+        let name = format!("p{number}");
+        let sandbox = PodSandbox {
+            settings,
+            ..pod(&bench.uid(&name), &name)
+        };
+        match bench.runtime.prepare(&sandbox).await {
+            Ok(_) => assert!(!refused, "{what} was taken"),
+            Err(error) => {
+                let start = format!("{what} is not possible in the {tier:?} tier: ");
+                assert!(refused && error.to_string().starts_with(&start), "{error}");
+            }
+        }
+    }
 }

@@ -37,6 +37,8 @@ macro_rules! every_tier {
             a_program_inside_can_have_a_terminal
             a_program_inside_that_is_none_is_refused
             a_program_inside_ends_with_its_session_and_with_its_container
+            a_seccomp_profile_holds
+            what_a_tier_cannot_honour_of_a_pod_is_refused_with_the_reason
         }
     };
 }
@@ -66,8 +68,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stead_node::runtime::{
-    self, ContainerId, ContainerSpec, ContainerState, Mount, PodPlace, PodSandbox, Root, Runtime,
-    RuntimeOptions, Tier,
+    self, Confinement, ContainerId, ContainerSpec, ContainerState, Mount, PodPlace, PodSandbox,
+    PodSettings, Root, Runtime, RuntimeOptions, Tier,
 };
 
 /// How long anything may take before it counts as stuck.
@@ -150,6 +152,7 @@ impl Bench {
             add_capabilities: Vec::new(),
             drop_capabilities: Vec::new(),
             no_new_privileges: false,
+            confinement: Confinement::default(),
             memory_limit: None,
             cpu_limit_millis: None,
             cpu_request_millis: None,
@@ -174,6 +177,7 @@ impl Bench {
             source,
             target: PathBuf::from(target),
             read_only: false,
+            within: None,
         }
     }
 
@@ -322,6 +326,7 @@ pub(crate) fn pod(uid: &str, name: &str) -> PodSandbox {
         host_network: false,
         resolv_conf: None,
         host_aliases: Vec::new(),
+        settings: PodSettings::default(),
     }
 }
 
