@@ -223,6 +223,7 @@ mod tests {
             name: "web".into(),
             wanted: 1,
             ready,
+            updating: false,
             ordinals: vec![ordinal],
             waits_for: vec![],
         }

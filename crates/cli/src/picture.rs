@@ -14,6 +14,8 @@ pub(crate) struct SetPicture {
     pub(crate) wanted: u64,
     /// Ordinals that are Ready, of the revision wanted.
     pub(crate) ready: u64,
+    /// A change of the set is not seen yet, or not rolled out as far as its strategy goes.
+    pub(crate) updating: bool,
     pub(crate) ordinals: Vec<OrdinalPicture>,
     /// Why nothing more happens now: the controller's own sentences.
     pub(crate) waits_for: Vec<String>,
@@ -60,9 +62,9 @@ impl OrdinalPhase {
 }
 
 impl SetPicture {
-    /// Whether every ordinal that is wanted is ready and none too many is left.
+    /// Whether every ordinal that is wanted is ready, of the template wanted, and none too many is left.
     pub(crate) fn is_complete(&self) -> bool {
-        self.ready == self.wanted && self.ordinals.len() as u64 == self.wanted
+        !self.updating && self.ready == self.wanted && self.ordinals.len() as u64 == self.wanted
     }
 }
 
@@ -105,9 +107,27 @@ pub(crate) fn draw(
         name: name.to_owned(),
         wanted,
         ready: ready.count() as u64,
+        updating: is_updating(set, wanted),
         ordinals,
         waits_for,
     }
+}
+
+/// What `kubectl rollout status` waits for, but for readiness: the controller has seen the set, and as many replicas as the
+/// strategy updates by itself are of the update revision.
+fn is_updating(set: &Value, wanted: u64) -> bool {
+    let generation = number(set, "/metadata/generation");
+    if number(set, "/status/observedGeneration") < generation {
+        return true;
+    }
+    if text(set, "/spec/updateStrategy/type") == "OnDelete"
+        || text(set, "/status/updateRevision").is_empty()
+    {
+        return false;
+    }
+    let partition = number(set, "/spec/updateStrategy/rollingUpdate/partition").unwrap_or(0);
+    let updated = number(set, "/status/updatedReplicas").unwrap_or(0);
+    updated < wanted.saturating_sub(partition)
 }
 
 fn draw_ordinal(set: &str, ordinal: u64, pod: Option<&Value>, claims: &[Value]) -> OrdinalPicture {
@@ -303,6 +323,31 @@ mod tests {
         );
         assert!(!picture.is_complete());
         assert_eq!(picture.ready, 1);
+    }
+
+    #[test]
+    fn a_set_is_complete_only_when_its_change_is_rolled_out() {
+        let pods = [pod(0, "True", &json!({})), pod(1, "True", &json!({}))];
+        let complete = |more: Value| {
+            let mut set = set(2);
+            json_patch::merge(&mut set, &more);
+            draw(&set, &pods, &[], vec![]).is_complete()
+        };
+        let status = |seen: u64, updated: u64| json!({"observedGeneration": seen, "updateRevision": "web-2", "updatedReplicas": updated});
+        let generation = json!({"generation": 2});
+        assert!(!complete(
+            json!({"metadata": generation, "status": status(1, 2)})
+        ));
+        assert!(!complete(
+            json!({"metadata": generation, "status": status(2, 1)})
+        ));
+        assert!(complete(
+            json!({"metadata": generation, "status": status(2, 2)})
+        ));
+        let partition = json!({"updateStrategy": {"rollingUpdate": {"partition": 1}}});
+        assert!(complete(json!({"spec": partition, "status": status(2, 1)})));
+        let on_delete = json!({"updateStrategy": {"type": "OnDelete"}});
+        assert!(complete(json!({"spec": on_delete, "status": status(2, 0)})));
     }
 
     #[test]
