@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use stead_node::runtime::{
-    ContainerId, ContainerSpec, ContainerState, PodSandbox, Runtime, RuntimeOptions, choose, open,
-    probe,
+    ContainerId, ContainerSpec, ContainerState, PodSandbox, PodSettings, Runtime, RuntimeOptions,
+    choose, open, probe,
 };
 
 /// From the first order until the third container runs, in the best tier of this machine.
@@ -62,6 +62,7 @@ async fn start(runtime: &Arc<dyn Runtime>, folder: &Path, number: u32) -> Result
         host_network: false,
         resolv_conf: None,
         host_aliases: Vec::new(),
+        settings: PodSettings::default(),
     };
     let mut changed = runtime.changed();
     runtime
