@@ -6,6 +6,7 @@ mod decisions;
 mod explore;
 mod figures;
 mod schema;
+mod workloads;
 
 use std::process::ExitCode;
 
@@ -21,9 +22,10 @@ fn main() -> ExitCode {
         "explore" => explore::run(rest),
         "figures" => figures::run(rest),
         "schema" => schema::run(rest),
+        "workloads" => workloads::run(rest),
         _ => {
             eprintln!(
-                "cargo xtask COMMAND: no command {command:?}; there are: bench, conversations, decisions, explore, figures, schema"
+                "cargo xtask COMMAND: no command {command:?}; there are: bench, conversations, decisions, explore, figures, schema, workloads"
             );
             ExitCode::FAILURE
         }
