@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Kubeconfig(Kubeconfig),
     /// Ask the cluster's DNS for a name
     Dns(Dns),
+    /// Give back what a crash left of this machine: processes, mounts, interfaces, cgroups; never data, never what lives
+    Cleanup(Cleanup),
     /// Run the Kubernetes API server alone: no controllers, no node
     Apiserver(Apiserver),
     /// Print the version
@@ -285,6 +287,13 @@ pub(crate) struct Dns {
     /// Type of record
     #[arg(long = "type", default_value = "A", value_name = "TYPE")]
     pub(crate) record: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Cleanup {
+    /// Only list what would be given back
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, ClapArgs)]

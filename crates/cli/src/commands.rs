@@ -2,6 +2,7 @@
 
 pub(crate) mod apiserver;
 pub(crate) mod apply;
+pub(crate) mod cleanup;
 pub(crate) mod delete;
 pub(crate) mod dns;
 pub(crate) mod down;

@@ -87,6 +87,7 @@ async fn dispatch(command: Command, place: &place::Place) -> Result<ExitCode, Fa
         Command::Exec(args) => c::exec::run(args, place).await,
         Command::Kubeconfig(args) => c::kubeconfig::run(&args, place),
         Command::Dns(args) => c::dns::run(args, place).await,
+        Command::Cleanup(args) => c::cleanup::run(&args, place),
         Command::Apiserver(args) => c::apiserver::run(args, place).await,
         Command::Version => Ok(c::version::run()),
         Command::Completions { shell } => Ok(c::version::completions(shell)),

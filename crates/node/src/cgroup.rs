@@ -27,6 +27,10 @@ const LEAST_QUOTA: u64 = 1_000;
 /// How long a process that was killed is waited for before all are looked for again.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How often the cgroups of an instance are tried to be removed, and how long is waited in between.
+const REMOVE_TRIES: usize = 200;
+const REMOVE_PAUSE: Duration = Duration::from_millis(10);
+
 /// Which kind of cgroups this machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
@@ -319,6 +323,20 @@ pub(crate) fn sweep(parent: &str, known: &BTreeSet<String>) {
     }
 }
 
+/// Removes all cgroups of an instance, in which nothing runs any more. A process that has just ended still keeps its
+/// cgroup for a moment, which is waited for.
+pub(crate) fn remove_instance(instance: &str) {
+    let parent = format!("stead/{instance}");
+    for _ in 0..REMOVE_TRIES {
+        sweep(&parent, &BTreeSet::new());
+        remove_pod(&parent);
+        if of_instance(instance).is_empty() {
+            return;
+        }
+        std::thread::sleep(REMOVE_PAUSE);
+    }
+}
+
 /// The instances that have a cgroup.
 pub(crate) fn instances() -> BTreeSet<String> {
     hierarchies()
@@ -327,24 +345,25 @@ pub(crate) fn instances() -> BTreeSet<String> {
         .collect()
 }
 
-/// Every cgroup of an instance, inner ones first.
-pub(crate) fn of_instance(instance: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
+/// The cgroups of an instance, each once, whatever number of hierarchies it is in; relative to them.
+pub(crate) fn of_instance(instance: &str) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
     for hierarchy in hierarchies() {
-        let own = hierarchy.join("stead").join(instance);
-        for pod in folders_in(&own) {
-            found.extend(folders_in(&pod));
-            found.push(pod);
-        }
-        found.extend(own.exists().then_some(own));
+        let below = folders_of(&hierarchy, instance);
+        found.extend(
+            below
+                .iter()
+                .filter_map(|path| path.strip_prefix(&hierarchy).ok())
+                .map(Path::to_owned),
+        );
     }
     found
 }
 
 /// The processes in any cgroup of an instance.
 pub(crate) fn processes_of(instance: &str) -> BTreeSet<u32> {
-    of_instance(instance)
-        .iter()
+    hierarchies()
+        .flat_map(|hierarchy| folders_of(&hierarchy, instance))
         .filter_map(|folder| fs::read_to_string(folder.join("cgroup.procs")).ok())
         .flat_map(|text| {
             text.lines()
@@ -352,6 +371,17 @@ pub(crate) fn processes_of(instance: &str) -> BTreeSet<u32> {
                 .collect::<Vec<_>>()
         })
         .collect()
+}
+
+fn folders_of(hierarchy: &Path, instance: &str) -> Vec<PathBuf> {
+    let own = hierarchy.join("stead").join(instance);
+    let mut found = Vec::new();
+    for pod in folders_in(&own) {
+        found.extend(folders_in(&pod));
+        found.push(pod);
+    }
+    found.extend(own.exists().then_some(own));
+    found
 }
 
 fn remove_below(folder: &Path) {

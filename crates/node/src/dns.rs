@@ -7,6 +7,8 @@
 mod ask;
 mod feed;
 mod forward;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod packet;
 pub mod resolv;
 mod server;

@@ -83,7 +83,7 @@ pub enum Thing {
     Address(Ipv4Addr),
     /// A namespace kept by a mount.
     Namespace(PathBuf),
-    /// A cgroup.
+    /// A cgroup, relative to the hierarchies that it is in.
     Cgroup(PathBuf),
     /// A folder below /run.
     Folder(PathBuf),

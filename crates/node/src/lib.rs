@@ -6,6 +6,8 @@ mod container;
 pub mod dns;
 mod env;
 mod events;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod leftover;
 mod logs;
 mod manager;

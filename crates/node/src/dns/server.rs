@@ -225,7 +225,7 @@ async fn bind(address: SocketAddr) -> Result<(SocketAddr, UdpSocket, TcpListener
 }
 
 /// What every task shares.
-struct Desk {
+pub(crate) struct Desk {
     zones: watch::Receiver<Arc<Zone>>,
     forwarder: Forwarder,
     forwards: Arc<Semaphore>,
@@ -236,7 +236,7 @@ struct Desk {
 
 /// What is to be done about a packet.
 #[derive(Debug)]
-enum Todo {
+pub(crate) enum Todo {
     Nothing,
     Send(Vec<u8>),
     Forward(Box<Errand>),
@@ -244,14 +244,14 @@ enum Todo {
 
 /// A question for upstreams.
 #[derive(Debug)]
-struct Errand {
+pub(crate) struct Errand {
     question: Question,
     /// Our alias that leads out: it stands before what upstreams say.
     so_far: Option<Answer>,
 }
 
 impl Desk {
-    fn new(zones: watch::Receiver<Arc<Zone>>, forwarder: Forwarder) -> Self {
+    pub(crate) fn new(zones: watch::Receiver<Arc<Zone>>, forwarder: Forwarder) -> Self {
         Self {
             zones,
             forwarder,
@@ -268,7 +268,7 @@ impl Desk {
         std::panic::catch_unwind(read).unwrap_or(Todo::Nothing)
     }
 
-    fn consider(&self, bytes: &[u8], transport: Transport) -> Todo {
+    pub(crate) fn consider(&self, bytes: &[u8], transport: Transport) -> Todo {
         let question = match packet::read(bytes, transport) {
             Ok(question) => question,
             Err(Refusal::Silence) => return Todo::Nothing,
@@ -325,7 +325,7 @@ fn failed(question: &Question, error: &(dyn std::error::Error + 'static)) -> Vec
 }
 
 /// Our alias, then what upstreams say of its target.
-fn followed(question: &Question, mut answer: Answer, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn followed(question: &Question, mut answer: Answer, bytes: &[u8]) -> Vec<u8> {
     match Message::from_vec(bytes) {
         Ok(message) if message.metadata.truncation => question.truncated(),
         Ok(message) => {

@@ -80,7 +80,7 @@ pub(crate) enum Taken {
     Address(Ipv4Addr),
     /// A file on which a namespace is mounted.
     Namespace(PathBuf),
-    /// A cgroup.
+    /// A cgroup, relative to its hierarchies.
     Cgroup(PathBuf),
     /// A folder for namespaces.
     Folder(PathBuf),
@@ -167,7 +167,7 @@ pub(super) fn sweep(
 /// Gives back all that an instance has of this machine. To be called when none of its pods lives any more.
 pub(crate) fn give_back(_held: &RunLock, instance: &str) -> io::Result<()> {
     sweep(instance, &BTreeSet::new(), &BTreeSet::new())?;
-    crate::cgroup::remove_pod(&format!("stead/{instance}"));
+    crate::cgroup::remove_instance(instance);
     let netlink = Netlink::open()?;
     for address in addresses(&netlink, instance)? {
         netlink.remove_address(LOOPBACK, address, 32)?;
