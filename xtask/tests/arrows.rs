@@ -15,7 +15,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("stead-statefulset", &["stead-schema"]),
     ("stead-controller", &["stead-statefulset"]),
     ("stead-apiserver", &["stead-schema"]),
-    ("stead-node", &[]),
+    ("stead-image", &[]),
+    ("stead-node", &["stead-image"]),
     (
         "stead-cluster",
         &["stead-apiserver", "stead-controller", "stead-node"],
@@ -26,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "stead-apiserver",
             "stead-cluster",
             "stead-controller",
+            "stead-image",
             "stead-node",
             "stead-schema",
             "stead-statefulset",

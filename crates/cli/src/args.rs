@@ -41,6 +41,11 @@ pub(crate) enum Command {
     Logs(Logs),
     /// Run a program in a container
     Exec(Exec),
+    /// Images on this machine: get, list and remove them
+    Image {
+        #[command(subcommand)]
+        command: ImageCommand,
+    },
     /// Print the path of the kubeconfig, for kubectl and other clients
     Kubeconfig(Kubeconfig),
     /// Ask the cluster's DNS for a name
@@ -271,6 +276,36 @@ pub(crate) struct Exec {
     /// Program and arguments
     #[arg(last = true, required = true)]
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Load images from an OCI layout folder, an archive of one, or what `docker save` wrote
+    Load {
+        /// The folder or file
+        path: PathBuf,
+        /// What the image is to be called; needed where the layout does not say
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+    },
+    /// List the images that are here
+    Ls {
+        /// Form of output: json
+        #[arg(short, long)]
+        output: Option<Output>,
+    },
+    /// Remove names of images, and what they alone need
+    Rm {
+        /// Names
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Remove what no image needs; what a container uses stays
+    Prune {
+        /// Remove every image first that no container uses
+        #[arg(short, long)]
+        all: bool,
+    },
 }
 
 #[derive(Debug, ClapArgs)]

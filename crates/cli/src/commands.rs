@@ -8,6 +8,7 @@ pub(crate) mod dns;
 pub(crate) mod down;
 pub(crate) mod exec;
 pub(crate) mod get;
+pub(crate) mod image;
 pub(crate) mod kubeconfig;
 pub(crate) mod logs;
 pub(crate) mod scale;

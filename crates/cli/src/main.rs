@@ -86,6 +86,7 @@ async fn dispatch(command: Command, place: &place::Place) -> Result<ExitCode, Fa
         Command::Logs(args) => c::logs::run(args, place).await,
         Command::Exec(args) => c::exec::run(args, place).await,
         Command::Kubeconfig(args) => c::kubeconfig::run(&args, place),
+        Command::Image { command } => c::image::run(command, place).await,
         Command::Dns(args) => c::dns::run(args, place).await,
         Command::Cleanup(args) => c::cleanup::run(&args, place),
         Command::Apiserver(args) => c::apiserver::run(args, place).await,

@@ -148,6 +148,17 @@ pub(crate) struct NameRecord {
     pub(crate) at: String,
 }
 
+/// How the removal of a name went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone.
+    Done,
+    /// A container uses a layer of it.
+    InUse,
+    /// There is no image of this name.
+    Unknown,
+}
+
 /// What was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Removed {
@@ -246,18 +257,28 @@ impl Store {
         Ok(images)
     }
 
-    /// Takes these names away; what they alone needed goes with [`Store::prune`]. `None`: it has no such name.
+    /// Takes a name away, unless a layer of it is in use; what it alone needed goes with [`Store::prune`].
     ///
     /// # Errors
     /// When another process works on the store, or a file cannot be removed.
-    pub fn remove(&self, name: &ImageName) -> Result<Option<String>, StoreError> {
+    pub fn remove(
+        &self,
+        name: &ImageName,
+        in_use: impl FnOnce() -> io::Result<BTreeSet<PathBuf>>,
+    ) -> Result<Removal, StoreError> {
         let _alone = Hold::alone(&self.folder.join("lock"))?;
         let file = self.name_file(&name.to_string());
-        match fs::remove_file(&file) {
-            Ok(()) => Ok(Some(name.to_string())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(system("remove", &file)(source)),
+        let Some(record) = self.record(&file)? else {
+            return Ok(Removal::Unknown);
+        };
+        if self.is_used(
+            &record,
+            &in_use().map_err(system("look for users of", &file))?,
+        ) {
+            return Ok(Removal::InUse);
         }
+        fs::remove_file(&file).map_err(system("remove", &file))?;
+        Ok(Removal::Done)
     }
 
     /// Removes layers and documents that no name needs, and, when asked, every name first. What is in use stays: a
@@ -265,8 +286,14 @@ impl Store {
     ///
     /// # Errors
     /// When another process works on the store, or something cannot be removed.
-    pub fn prune(&self, all: bool, in_use: &BTreeSet<PathBuf>) -> Result<Removed, StoreError> {
+    pub fn prune(
+        &self,
+        all: bool,
+        in_use: impl FnOnce() -> io::Result<BTreeSet<PathBuf>>,
+    ) -> Result<Removed, StoreError> {
         let _alone = Hold::alone(&self.folder.join("lock"))?;
+        // Asked now that nobody can start anything: what is in use stays so.
+        let in_use = &in_use().map_err(system("look for users of", &self.folder))?;
         let mut removed = Removed::default();
         if all {
             self.remove_unused_names(in_use, &mut removed)?;
@@ -291,17 +318,18 @@ impl Store {
         Ok(removed)
     }
 
+    fn is_used(&self, record: &NameRecord, in_use: &BTreeSet<PathBuf>) -> bool {
+        let used = |layer: &Digest| in_use.contains(&self.tree(layer));
+        record.layers.iter().any(used)
+    }
+
     fn remove_unused_names(
         &self,
         in_use: &BTreeSet<PathBuf>,
         removed: &mut Removed,
     ) -> Result<(), StoreError> {
         for record in self.records()? {
-            let used = record
-                .layers
-                .iter()
-                .any(|layer| in_use.contains(&self.tree(layer)));
-            if !used {
+            if !self.is_used(&record, in_use) {
                 let file = self.name_file(&record.name);
                 fs::remove_file(&file).map_err(system("remove", &file))?;
                 removed.names.push(record.name);
@@ -364,11 +392,6 @@ impl Store {
             let why = "its digest is another".to_owned();
             Err(StoreError::Damaged { path, why })
         }
-    }
-
-    /// Where a layer comes in.
-    pub(crate) fn download_file(&self, digest: &Digest) -> PathBuf {
-        self.folder.join("downloads").join(digest.file_name())
     }
 
     fn image(&self, record: NameRecord) -> Result<Option<Image>, StoreError> {

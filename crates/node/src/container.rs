@@ -1,9 +1,13 @@
 //! From a container of a pod to what the runtime needs to start it.
 
+mod image;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1 as core;
+use stead_image::Image;
+use stead_image::users::Account;
 
 use crate::env;
 use crate::pod::as_container;
@@ -64,6 +68,8 @@ pub(crate) fn find(pod: &core::Pod, name: &str) -> Option<core::Container> {
 pub(crate) struct Parts<'a> {
     pub(crate) pod: &'a core::Pod,
     pub(crate) container: &'a core::Container,
+    /// The image; `None` is the machine's own file system.
+    pub(crate) image: Option<&'a Image>,
     pub(crate) id: ContainerId,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) volumes: &'a BTreeMap<String, Ready>,
@@ -80,6 +86,7 @@ pub(crate) fn spec(parts: Parts<'_>) -> Result<ContainerSpec, ConfigError> {
     let Parts {
         pod,
         container,
+        image,
         id,
         mut env,
         volumes,
@@ -93,11 +100,12 @@ pub(crate) fn spec(parts: Parts<'_>) -> Result<ContainerSpec, ConfigError> {
     let security = container.security_context.clone().unwrap_or_default();
     let pod_security = pod_spec.security_context.clone().unwrap_or_default();
     let user = security.run_as_user.or(pod_security.run_as_user);
+    let account = image.map(|image| image::account(image, user)).transpose()?;
     check_non_root(
-        pod,
-        container,
+        &parts_of_name(pod, container),
         security.run_as_non_root.or(pod_security.run_as_non_root),
         user,
+        image.zip(account.as_ref()),
         tier,
     )?;
     let mut mounts = mounts(container, volumes, &env)?;
@@ -112,6 +120,14 @@ pub(crate) fn spec(parts: Parts<'_>) -> Result<ContainerSpec, ConfigError> {
         within: None,
     });
     env.extend(mount_variables(&mounts));
+    // Variables of mounts may be used in the command too; the image's may not.
+    let argv = match image {
+        Some(image) => image::argv(container, &image.config, &env),
+        None => env::argv(container, &env),
+    };
+    if let Some((image, account)) = image.zip(account.as_ref()) {
+        env = image::env(&image.config, &env, account);
+    }
     let confinement = Confinement {
         seccomp,
         image_groups: pod_security.supplemental_groups_policy.as_deref() != Some("Strict"),
@@ -125,12 +141,6 @@ pub(crate) fn spec(parts: Parts<'_>) -> Result<ContainerSpec, ConfigError> {
         Some(quantity.0.clone())
     };
     let number = |value: Option<i64>| value.and_then(|v| u32::try_from(v).ok());
-    let groups = pod_security
-        .supplemental_groups
-        .iter()
-        .flatten()
-        .copied()
-        .chain(pod_security.fs_group);
     Ok(ContainerSpec {
         pod: format!(
             "{}/{}",
@@ -138,18 +148,18 @@ pub(crate) fn spec(parts: Parts<'_>) -> Result<ContainerSpec, ConfigError> {
             pod.metadata.name.as_deref().unwrap_or_default()
         ),
         id,
-        root: Root::Host,
-        argv: env::argv(container, &env),
-        cwd: container
-            .working_dir
-            .as_deref()
-            .filter(|dir| !dir.is_empty())
-            .map(PathBuf::from),
-        user: number(user),
-        group: number(security.run_as_group.or(pod_security.run_as_group)),
-        groups: groups
-            .filter_map(|group| u32::try_from(group).ok())
-            .collect(),
+        root: match image {
+            Some(image) => Root::Layers(image.layers.clone()),
+            None => Root::Host,
+        },
+        argv,
+        cwd: working_dir(container, image),
+        user: account
+            .as_ref()
+            .map_or(number(user), |account| Some(account.uid)),
+        group: number(security.run_as_group.or(pod_security.run_as_group))
+            .or(account.as_ref().map(|account| account.gid)),
+        groups: groups(&pod_security),
         read_only_root: security.read_only_root_filesystem.unwrap_or(false),
         privileged: security.privileged.unwrap_or(false),
         add_capabilities: names(capabilities.add),
@@ -245,32 +255,59 @@ fn names(list: Option<Vec<String>>) -> Vec<String> {
     list.into_iter().flatten().map(bare).collect()
 }
 
-/// upstream: `verifyRunAsNonRoot`; the host's file system as an image runs as root unless told otherwise.
-fn check_non_root(
-    pod: &core::Pod,
-    container: &core::Container,
-    non_root: Option<bool>,
-    user: Option<i64>,
-    tier: Tier,
-) -> Result<(), ConfigError> {
-    // Below the containers tier a container is whoever runs Stead.
-    let image_is_root = tier == Tier::Containers || nix::unistd::geteuid().is_root();
-    let about = format!(
+/// The pod's working folder, else the image's.
+fn working_dir(container: &core::Container, image: Option<&Image>) -> Option<PathBuf> {
+    let of_image = image.map(|image| image.config.working_dir.as_str());
+    let of_pod = container.working_dir.as_deref();
+    of_pod
+        .filter(|dir| !dir.is_empty())
+        .or(of_image.filter(|dir| !dir.is_empty()))
+        .map(PathBuf::from)
+}
+
+/// The pod's further groups.
+fn groups(security: &core::PodSecurityContext) -> Vec<u32> {
+    let of_pod = security.supplemental_groups.iter().flatten().copied();
+    of_pod
+        .chain(security.fs_group)
+        .filter_map(|group| u32::try_from(group).ok())
+        .collect()
+}
+
+/// `(pod: "...", container: ...)`, for messages.
+fn parts_of_name(pod: &core::Pod, container: &core::Container) -> String {
+    format!(
         "(pod: \"{}_{}({})\", container: {})",
         pod.metadata.name.as_deref().unwrap_or_default(),
         pod.metadata.namespace.as_deref().unwrap_or_default(),
         pod.metadata.uid.as_deref().unwrap_or_default(),
         container.name
-    );
-    match (non_root.unwrap_or(false), user) {
-        (true, Some(0)) => Err(ConfigError(format!(
-            "container's runAsUser breaks non-root policy {about}"
-        ))),
-        (true, None) if image_is_root => Err(ConfigError(format!(
-            "container has runAsNonRoot and image will run as root {about}"
-        ))),
-        (true, Some(_) | None) | (false, _) => Ok(()),
+    )
+}
+
+/// upstream: `verifyRunAsNonRoot`; the host's file system as an image runs as root unless told otherwise.
+fn check_non_root(
+    about: &str,
+    non_root: Option<bool>,
+    user: Option<i64>,
+    image: Option<(&Image, &Account)>,
+    tier: Tier,
+) -> Result<(), ConfigError> {
+    // Below the containers tier a container is whoever runs Stead.
+    let host_is_root = tier == Tier::Containers || nix::unistd::geteuid().is_root();
+    if !non_root.unwrap_or(false) {
+        return Ok(());
     }
+    let verdict = match (user, image) {
+        (Some(0), _) => Err("container's runAsUser breaks non-root policy".to_owned()),
+        (Some(_), _) => Ok(()),
+        (None, Some((image, account))) => image::check_non_root(&image.config, account),
+        (None, None) if host_is_root => {
+            Err("container has runAsNonRoot and image will run as root".to_owned())
+        }
+        (None, None) => Ok(()),
+    };
+    verdict.map_err(|why| ConfigError(format!("{why} {about}")))
 }
 
 fn mounts(

@@ -8,6 +8,7 @@ mod env;
 mod events;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+pub mod images;
 pub mod leftover;
 mod logs;
 mod manager;

@@ -17,6 +17,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::dns::{self, DnsError, DnsOptions};
 use crate::events::Recorder;
+use crate::images::Images;
 use crate::manager::{self, Command, Manager, Names};
 use crate::pod::Machine;
 use crate::runtime::{self, Runtime, RuntimeError, RuntimeOptions, Tier};
@@ -101,6 +102,9 @@ pub enum StartError {
     /// The tier's own records could not be read.
     #[error("could not read what the runtime holds")]
     Runtime(#[source] RuntimeError),
+    /// The folder of images could not be opened.
+    #[error("could not open the node's images")]
+    Images(#[source] stead_image::store::StoreError),
     /// DNS could not start.
     #[error("could not start the cluster's DNS")]
     Dns(#[source] DnsError),
@@ -177,6 +181,7 @@ impl Node {
         let resolver = resolver(&options, runtime.as_ref());
         let shared = Arc::new(Shared {
             volumes: Volumes::new(client.clone(), node.clone()),
+            images: Images::open(&node).map_err(StartError::Images)?,
             recorder: Recorder::start(client.clone(), options.name.clone()),
             in_use: InUse::default(),
             client,

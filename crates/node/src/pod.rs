@@ -26,8 +26,10 @@ pub use actual::{
     HookState, Memory, Place, PodStop, StopBecause, StopPhase, StopWhy, Trouble, Verdicts,
 };
 pub use admit::{Machine, Rejection, Share, admit};
-pub use desired::{Container, ContainerKind, Desired, Fate, RestartPolicy, as_container};
-pub use image::{HOST_IMAGE, PullPolicy};
+pub use desired::{
+    Container, ContainerKind, Desired, Fate, RestartPolicy, as_container, signal_number,
+};
+pub use image::{HOST_IMAGE, Presence, PullPolicy, is_host};
 pub use probe::{ProbeKind, ProbeRun, ProbeSpec, Verdict};
 pub use qos::QosClass;
 pub use round::list;

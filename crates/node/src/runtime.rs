@@ -7,6 +7,7 @@
 mod addresses;
 mod exec;
 mod keeper;
+pub(crate) mod layers;
 mod local;
 pub(crate) mod marks;
 mod names;

@@ -10,6 +10,7 @@ mod hold;
 mod inside;
 mod keeper;
 mod launch;
+mod layers;
 mod log;
 mod mounts;
 mod probe;

@@ -20,6 +20,7 @@ use kube::Client;
 use tokio::sync::{mpsc, watch};
 
 use crate::events::{About, Recorder};
+use crate::images::Images;
 use crate::node::NodeOptions;
 use crate::pod::{
     self, Desired, Fate, HookId, HookState, Memory, Place, Rejection, Step, Verdict, Verdicts,
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     /// The node's folder.
     pub(crate) node: PathBuf,
     pub(crate) volumes: Volumes,
+    pub(crate) images: Images,
     pub(crate) recorder: Recorder,
     /// Where pods ask for names.
     pub(crate) resolver: Resolver,

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1 as core;
 
 use super::admit::Rejection;
 use super::backoff::Backoff;
+use super::image::Presence;
 use super::probe::Verdict;
 use crate::runtime::{ContainerRecord, ContainerState};
 
@@ -28,6 +29,8 @@ pub struct Actual {
     pub reported: core::PodStatus,
     /// The machine's address.
     pub host_ip: IpAddr,
+    /// What is true of their images, by container; the machine's own file system is always there.
+    pub images: BTreeMap<String, Presence>,
     /// The node cannot take it.
     pub rejected: Option<Rejection>,
     /// UID of a former pod of the same name that still holds the identity.
@@ -56,6 +59,8 @@ pub struct Attempt {
     pub number: u32,
     /// The image it was started from, as far as it is known.
     pub image: Option<String>,
+    /// Which bytes that name stood for, as far as it is known.
+    pub image_id: Option<String>,
     /// What is true of it.
     pub state: AttemptState,
     /// The termination message, once it ended.
@@ -98,13 +103,14 @@ impl Attempt {
     /// `seen`: when the state was first seen, which is when a failed start ended.
     pub fn of(
         record: &ContainerRecord,
-        image: Option<String>,
+        (image, image_id): (Option<String>, Option<String>),
         message: Option<String>,
         seen: Timestamp,
     ) -> Self {
         Self {
             number: record.id.attempt,
             image,
+            image_id,
             state: AttemptState::of(&record.state, seen),
             message,
         }

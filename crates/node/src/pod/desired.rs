@@ -116,8 +116,8 @@ pub struct Container {
     pub post_start: Option<core::LifecycleHandler>,
     /// `lifecycle.preStop`.
     pub pre_stop: Option<core::LifecycleHandler>,
-    /// The signal that asks it to end.
-    pub stop_signal: i32,
+    /// `lifecycle.stopSignal`: the signal that asks it to end; the image's own, or SIGTERM, when not given.
+    pub stop_signal: Option<i32>,
 }
 
 impl Container {
@@ -267,19 +267,19 @@ fn parse(container: &core::Container, kind: ContainerKind, restart: RestartPolic
             .collect(),
         post_start: lifecycle.and_then(|l| l.post_start.clone()),
         pre_stop: lifecycle.and_then(|l| l.pre_stop.clone()),
-        stop_signal: lifecycle
-            .and_then(|l| signal(l.stop_signal.as_deref()?))
-            .unwrap_or(SIGTERM),
+        stop_signal: lifecycle.and_then(|l| signal_number(l.stop_signal.as_deref()?)),
     }
 }
 
-/// `SIGTERM`, which ends a container unless it says otherwise.
-const SIGTERM: i32 = 15;
-
-fn signal(name: &str) -> Option<i32> {
-    nix::sys::signal::Signal::from_str(name)
-        .ok()
+/// A signal by its name, with `SIG` or without, or by its number.
+pub fn signal_number(name: &str) -> Option<i32> {
+    use nix::sys::signal::Signal;
+    let real_time = || name.parse().ok().filter(|number| (1..=64).contains(number));
+    Signal::from_str(name)
+        .or_else(|_| Signal::from_str(&format!("SIG{name}")))
         .map(|signal| signal as i32)
+        .ok()
+        .or_else(real_time)
 }
 
 fn restart_policy(text: Option<&str>) -> Option<RestartPolicy> {

@@ -1,4 +1,6 @@
-//! Image names: which are well formed, and which one this node can give.
+//! Images of containers: what their names and their policy ask of this machine.
+
+use stead_image::ImageName;
 
 /// The image that is always there: the machine's own file system.
 pub const HOST_IMAGE: &str = "stead.dev/host";
@@ -14,141 +16,137 @@ pub enum PullPolicy {
     Never,
 }
 
+/// What is true of the image of one container on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Presence {
+    /// It is not here.
+    #[default]
+    Absent,
+    /// It is here.
+    Present {
+        /// Whether it names a program to run.
+        has_command: bool,
+        /// The signal that asks its program to end, where it says so.
+        stop_signal: Option<i32>,
+    },
+    /// Whether it is here cannot be told; the text says why.
+    Unreadable(String),
+}
+
 /// Why a container's image cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ImageProblem {
     /// The name breaks the grammar; the text says where.
     Invalid(String),
+    /// Whether it is here cannot be told.
+    Unreadable(String),
     /// Not on the machine, and the policy forbids to fetch it.
     NeverPulled,
-    /// Not on the machine, and it cannot be fetched.
-    Unavailable,
+    /// It must be fetched first.
+    MustPull,
 }
 
-/// Checks the name of an image and whether it can be had.
-pub(super) fn check(name: &str, policy: PullPolicy) -> Result<(), ImageProblem> {
-    let repository = repository(name).map_err(ImageProblem::Invalid)?;
-    match (repository == HOST_IMAGE, policy) {
-        (true, _) => Ok(()),
-        (false, PullPolicy::Never) => Err(ImageProblem::NeverPulled),
-        (false, PullPolicy::Always | PullPolicy::IfNotPresent) => Err(ImageProblem::Unavailable),
+/// Whether a name is that of the machine's own file system, whatever its tag.
+pub fn is_host(name: &str) -> bool {
+    ImageName::parse(name).is_ok_and(|name| name.full_repository() == HOST_IMAGE)
+}
+
+/// Whether two names are of the same image: `nginx` is `docker.io/library/nginx:latest`.
+pub(super) fn same(one: &str, other: &str) -> bool {
+    one == other
+        || matches!((ImageName::parse(one), ImageName::parse(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+/// A name as statuses of containers that run have it: in full.
+pub(super) fn shown(name: &str) -> String {
+    match ImageName::parse(name) {
+        Ok(full) if !is_host(name) => full.to_string(),
+        Ok(_) | Err(_) => name.to_owned(),
     }
 }
 
-/// The name without its tag and digest, once all of it is known to be well formed.
-///
-/// Grammar: `[host[:port]/]component[/component]...[:tag][@algorithm:hex]`, as the distribution project defines it.
-fn repository(name: &str) -> Result<&str, String> {
-    let (rest, digest) = name
-        .split_once('@')
-        .map_or((name, None), |(rest, digest)| (rest, Some(digest)));
-    if let Some(digest) = digest
-        && !is_digest(digest)
-    {
-        return Err("invalid reference format: the digest is malformed".to_owned());
+/// Checks the name of an image and whether it can be used as it is.
+/// upstream: `EnsureImageExists`, up to the pull.
+pub(super) fn check(
+    name: &str,
+    policy: PullPolicy,
+    presence: &Presence,
+) -> Result<(), ImageProblem> {
+    ImageName::parse(name).map_err(|error| ImageProblem::Invalid(error.to_string()))?;
+    if is_host(name) {
+        return Ok(());
     }
-    let last = rest.rfind('/').map_or(0, |slash| slash + 1);
-    let (repository, tag) = match rest[last..].find(':') {
-        Some(colon) => (&rest[..last + colon], Some(&rest[last + colon + 1..])),
-        None => (rest, None),
-    };
-    if let Some(tag) = tag
-        && !is_tag(tag)
-    {
-        return Err("invalid reference format".to_owned());
+    match (presence, policy) {
+        (Presence::Unreadable(why), _) => Err(ImageProblem::Unreadable(why.clone())),
+        (Presence::Present { .. }, PullPolicy::IfNotPresent | PullPolicy::Never) => Ok(()),
+        (Presence::Absent, PullPolicy::Never) => Err(ImageProblem::NeverPulled),
+        // upstream: a registry is asked each time, also for what is here.
+        (Presence::Present { .. } | Presence::Absent, PullPolicy::Always)
+        | (Presence::Absent, PullPolicy::IfNotPresent) => Err(ImageProblem::MustPull),
     }
-    let path = match repository.split_once('/') {
-        Some((host, path)) if is_host(host) => path,
-        Some(_) | None => repository,
-    };
-    if path.bytes().any(|b| b.is_ascii_uppercase()) {
-        return Err(format!(
-            "invalid reference format: repository name ({path}) must be lowercase"
-        ));
-    }
-    if path.split('/').all(is_component) && repository.len() <= 255 {
-        Ok(repository)
-    } else {
-        Err("invalid reference format".to_owned())
-    }
-}
-
-/// The first component is a registry when it could be a host name of more than one label, with a port, or localhost.
-fn is_host(text: &str) -> bool {
-    let name = text.split_once(':').map_or(text, |(name, _)| name);
-    let looks = text.contains('.')
-        || text.contains(':')
-        || text == "localhost"
-        || text.bytes().any(|b| b.is_ascii_uppercase());
-    let port_ok = text
-        .split_once(':')
-        .is_none_or(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
-    let label_ok = |label: &str| {
-        !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
-    };
-    looks && port_ok && name.split('.').all(label_ok)
-}
-
-/// Lower-case letters and digits, separated by one `.`, one or two `_`, or any number of `-`.
-fn is_component(text: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
-    let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    let separators_ok = text
-        .split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-        .all(|run| matches!(run, "" | "." | "_" | "__") || run.bytes().all(|b| b == b'-'));
-    text.bytes().all(allowed)
-        && edge(text.bytes().next())
-        && edge(text.bytes().next_back())
-        && separators_ok
-}
-
-fn is_tag(text: &str) -> bool {
-    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    (1..=128).contains(&text.len())
-        && text.bytes().next().is_some_and(word)
-        && text.bytes().all(|b| word(b) || b == b'.' || b == b'-')
-}
-
-fn is_digest(text: &str) -> bool {
-    text.split_once(':').is_some_and(|(algorithm, hex)| {
-        !algorithm.is_empty() && hex.len() >= 32 && hex.bytes().all(|b| b.is_ascii_hexdigit())
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn names_are_sorted_into_ours_malformed_never_and_unavailable() {
-        let verdict = |name: &str, policy| match check(name, policy) {
-            Ok(()) => "ours",
+    const PRESENT: Presence = Presence::Present {
+        has_command: true,
+        stop_signal: None,
+    };
+
+    fn verdict(name: &str, policy: PullPolicy, presence: &Presence) -> &'static str {
+        match check(name, policy, presence) {
+            Ok(()) => "use",
             Err(ImageProblem::Invalid(_)) => "invalid",
+            Err(ImageProblem::Unreadable(_)) => "unreadable",
             Err(ImageProblem::NeverPulled) => "never",
-            Err(ImageProblem::Unavailable) => "unavailable",
-        };
-        for (name, expected) in [
-            ("stead.dev/host", "ours"),
-            ("stead.dev/host:latest", "ours"),
-            ("stead.dev/hostx", "unavailable"),
-            ("nginx", "unavailable"),
-            ("localhost:5000/a/b__c-d.e:v1.2", "unavailable"),
-            ("Bad:Image:Name", "invalid"),
-            ("Upper/case", "unavailable"),
-            ("library/Case", "invalid"),
-            ("a//b", "invalid"),
-            ("a:", "invalid"),
-            ("", "invalid"),
-            ("a@sha256:12", "invalid"),
-        ] {
-            assert_eq!(verdict(name, PullPolicy::IfNotPresent), expected, "{name}");
+            Err(ImageProblem::MustPull) => "pull",
         }
-        assert_eq!(verdict("local.test/none:1", PullPolicy::Never), "never");
-        assert_eq!(verdict("Bad:Image:Name", PullPolicy::Never), "invalid");
+    }
+
+    #[test]
+    fn the_machine_itself_needs_no_pull_and_other_names_do() {
+        for (name, expected) in [
+            ("stead.dev/host", "use"),
+            ("stead.dev/host:latest", "use"),
+            ("stead.dev/hostx", "pull"),
+            ("nginx", "pull"),
+            ("localhost:5000/a/b__c-d.e:v1.2", "pull"),
+            ("Bad:Image:Name", "invalid"),
+            ("library/Case", "invalid"),
+            ("", "invalid"),
+        ] {
+            let found = verdict(name, PullPolicy::IfNotPresent, &Presence::Absent);
+            assert_eq!(found, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_policy_decides_about_what_is_here_and_what_is_not() {
+        let broken = Presence::Unreadable("why".to_owned());
+        for (policy, present, absent) in [
+            (PullPolicy::Always, "pull", "pull"),
+            (PullPolicy::IfNotPresent, "use", "pull"),
+            (PullPolicy::Never, "use", "never"),
+        ] {
+            assert_eq!(verdict("a", policy, &PRESENT), present, "{policy:?}");
+            assert_eq!(
+                verdict("a", policy, &Presence::Absent),
+                absent,
+                "{policy:?}"
+            );
+            assert_eq!(verdict("a", policy, &broken), "unreadable", "{policy:?}");
+        }
+        assert_eq!(verdict("A:B:C", PullPolicy::Never, &PRESENT), "invalid");
+    }
+
+    #[test]
+    fn names_are_the_same_however_short() {
+        assert!(same("nginx", "docker.io/library/nginx:latest"));
+        assert!(!same("nginx", "nginx:1"));
+        assert!(same("odd name", "odd name"));
+        assert_eq!(shown("nginx"), "docker.io/library/nginx:latest");
+        assert_eq!(shown("stead.dev/host"), "stead.dev/host");
     }
 }

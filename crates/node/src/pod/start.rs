@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1 as core;
 use super::actual::{AttemptState, Place, StopBecause};
 use super::backoff::Backoff;
 use super::desired::{Container, ContainerKind};
-use super::image::{self, HOST_IMAGE, ImageProblem};
+use super::image::{self, ImageProblem, Presence};
 use super::probe::{ProbeKind, Verdict};
 use super::round::{LOOK_AGAIN, Round};
 use super::status;
@@ -201,10 +201,10 @@ fn start_if_due(round: &mut Round<'_>, container: &Container) {
     if !image_is_there(round, container) || !may_restart(round, container, &due) {
         return;
     }
-    if !container.has_command {
+    if !has_command(round, container) {
         let message = format!(
-            "no command specified: image {HOST_IMAGE} has none of its own; give container {} a command",
-            container.name
+            "no command specified: image {} has none of its own; give container {} a command",
+            container.image, container.name
         );
         pulled(round, container);
         round.warn(container, "Failed", format!("Error: {message}"));
@@ -261,12 +261,11 @@ pub(super) fn pulled(round: &mut Round<'_>, container: &Container) {
     round.normal(container, "Pulled", message);
 }
 
-/// What can be had instead, for messages.
-const POSSIBLE: &str =
-    "this node gives only the image stead.dev/host, the machine's own file system";
-
+/// Whether a container's image can be used now; says what keeps it from that.
 fn image_is_there(round: &mut Round<'_>, container: &Container) -> bool {
-    let problem = match image::check(&container.image, container.pull) {
+    let absent = Presence::Absent;
+    let presence = round.actual.images.get(&container.name).unwrap_or(&absent);
+    let problem = match image::check(&container.image, container.pull, presence) {
         Ok(()) => return true,
         Err(problem) => problem,
     };
@@ -281,22 +280,45 @@ fn image_is_there(round: &mut Round<'_>, container: &Container) -> bool {
             round.fail(container, "InvalidImageName", message);
             round.wake(round.after(LOOK_AGAIN));
         }
+        ImageProblem::Unreadable(why) => {
+            let message = format!("Failed to inspect image \"{image}\": {why}");
+            round.warn(container, "InspectFailed", message.clone());
+            round.warn(container, "Failed", "Error: ImageInspectError");
+            round.fail(container, "ImageInspectError", message);
+            round.wake(round.after(LOOK_AGAIN));
+        }
         ImageProblem::NeverPulled => {
-            let message = format!(
-                "Container image \"{image}\" is not present with pull policy of Never; {POSSIBLE}"
-            );
+            let message =
+                format!("Container image \"{image}\" is not present with pull policy of Never");
             round.warn(container, "ErrImageNeverPull", message.clone());
             round.warn(container, "Failed", "Error: ErrImageNeverPull");
             round.fail(container, "ErrImageNeverPull", message);
             round.wake(round.after(LOOK_AGAIN));
         }
-        ImageProblem::Unavailable => unavailable(round, container),
+        ImageProblem::MustPull => unavailable(round, container),
     }
     if round.of(container).stop.take().is_some() {
         round.again();
     }
     false
 }
+
+/// Whether the container or its image names a program.
+fn has_command(round: &Round<'_>, container: &Container) -> bool {
+    let presence = round.actual.images.get(&container.name);
+    container.has_command
+        || matches!(
+            presence,
+            Some(Presence::Present {
+                has_command: true,
+                ..
+            })
+        )
+}
+
+/// What can be had instead, for messages.
+const POSSIBLE: &str =
+    "this node pulls no images yet; load it with `stead image load`, or use stead.dev/host";
 
 fn unavailable(round: &mut Round<'_>, container: &Container) {
     let image = &container.image;
@@ -447,7 +469,7 @@ pub(super) fn failing(round: &mut Round<'_>) {
         let changed = latest
             .image
             .as_ref()
-            .is_some_and(|image| *image != container.image);
+            .is_some_and(|image| !image::same(image, &container.image));
         if changed {
             stop::begin(round, container, StopBecause::Definition);
         } else if verdict(ProbeKind::Liveness) == Some(Verdict::Failure) {

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::actual::{Actual, Attempt, AttemptState, End, Memory, Place, StopBecause};
 use super::desired::{Container, ContainerKind, Desired, RestartPolicy};
+use super::image;
 use super::probe::{ProbeKind, Verdict};
 
 /// Conditions that the node owns; others' (readiness gates) are left alone.
@@ -263,11 +264,11 @@ fn container_status(
         "stead://{}.{}.{}",
         desired.uid, container.name, latest.number
     ));
-    status.image = latest
-        .image
+    status.image = image::shown(latest.image.as_ref().unwrap_or(&container.image));
+    status.image_id = latest
+        .image_id
         .clone()
-        .unwrap_or_else(|| container.image.clone());
-    status.image_id = status.image.clone();
+        .unwrap_or_else(|| status.image.clone());
     status.last_state = previous_end(desired, container, lives, before);
     match &latest.state {
         AttemptState::Created => {}

@@ -9,6 +9,7 @@ use super::actual::{
     StopPhase, StopWhy,
 };
 use super::desired::{Container, ContainerKind, Desired, Fate};
+use super::image::Presence;
 use super::probe::ProbeKind;
 use super::round::Round;
 use super::status;
@@ -239,13 +240,25 @@ fn is_after(desired: &Desired, one: &Container, other: &Container) -> bool {
 fn ask(round: &mut Round<'_>, container: &Container, stop: &mut ContainerStop) {
     stop.deadline = stop.deadline.max(round.after(SMALLEST_GRACE));
     stop.phase = StopPhase::Asked;
-    let (attempt, signal, deadline) = (stop.attempt, container.stop_signal, stop.deadline);
+    let (attempt, deadline) = (stop.attempt, stop.deadline);
+    let signal = stop_signal(round, container);
     round.step(Step::StopContainer {
         container: container.name.clone(),
         attempt,
         signal,
         deadline,
     });
+}
+
+/// `SIGTERM`, which ends a container unless it or its image says otherwise.
+const SIGTERM: i32 = 15;
+
+fn stop_signal(round: &Round<'_>, container: &Container) -> i32 {
+    let of_image = match round.actual.images.get(&container.name) {
+        Some(Presence::Present { stop_signal, .. }) => *stop_signal,
+        Some(Presence::Absent | Presence::Unreadable(_)) | None => None,
+    };
+    container.stop_signal.or(of_image).unwrap_or(SIGTERM)
 }
 
 fn kill(round: &mut Round<'_>, container: &Container, attempt: u32) {

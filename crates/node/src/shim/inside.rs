@@ -6,13 +6,18 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat};
+use rustix::io::Errno;
 
 use crate::sys::Without;
 
 use super::mounts;
+
+/// As many links as the kernel would follow.
+const MOST_LINKS: usize = 40;
 
 /// Shows `source` at `target` below `root`; the place is made where it is missing and can be made.
 pub(super) fn bind(
@@ -61,8 +66,17 @@ pub(super) fn bind_within(
     bind(root, &by_descriptor(&place), target, without)
 }
 
+/// Makes a folder or an empty file below `root`, where there is nothing yet.
+pub(super) fn make(root: &Path, target: &Path, is_dir: bool) -> io::Result<()> {
+    place(&File::open(root)?.into(), target, is_dir).map(drop)
+}
+
 /// Opens a place below `root`, made where it is missing.
 fn place(root: &OwnedFd, target: &Path, is_dir: bool) -> io::Result<OwnedFd> {
+    place_through(root, target, is_dir, MOST_LINKS)
+}
+
+fn place_through(root: &OwnedFd, target: &Path, is_dir: bool, links: usize) -> io::Result<OwnedFd> {
     match open(root, target) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => return other,
@@ -70,7 +84,14 @@ fn place(root: &OwnedFd, target: &Path, is_dir: bool) -> io::Result<OwnedFd> {
     let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     };
-    let parent = place(root, parent, true)?;
+    let parent_fd = place_through(root, parent, true, links)?;
+    if let Ok(link) = readlinkat(&parent_fd, name, Vec::new()) {
+        // A link that leads nowhere: what it names is made, inside as ever.
+        let left = links.checked_sub(1).ok_or(Errno::LOOP)?;
+        let link = parent.join(std::ffi::OsStr::from_bytes(link.as_bytes()));
+        return place_through(root, &link, is_dir, left);
+    }
+    let parent = parent_fd;
     if is_dir {
         mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
     } else {

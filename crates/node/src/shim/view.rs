@@ -11,6 +11,7 @@ use crate::runtime::{Order, Root};
 use crate::sys::{self, Without};
 
 use super::inside;
+use super::layers::ImageRoot;
 use super::mounts;
 use super::rootfs::{HostRoot, Target};
 
@@ -78,10 +79,6 @@ impl View<'_> {
     }
 
     fn make_root(&self, order: &Order, layer: &Path) -> Result<PathBuf, String> {
-        match &order.spec.root {
-            Root::Host => {}
-            Root::Layers(_) => return Err("images are not built into this program".to_owned()),
-        }
         let targets: Vec<Target> = order
             .spec
             .mounts
@@ -106,16 +103,27 @@ impl View<'_> {
         if order.spec.read_only_root {
             without.push(Without::Writing);
         }
-        HostRoot {
-            layer,
-            hidden: &order.place.hidden,
-            targets: &targets,
-            unprivileged: self.unprivileged,
-            root: self.root,
-            without: &without,
+        match &order.spec.root {
+            Root::Host => HostRoot {
+                layer,
+                hidden: &order.place.hidden,
+                targets: &targets,
+                unprivileged: self.unprivileged,
+                root: self.root,
+                without: &without,
+            }
+            .make()
+            .map_err(|error| format!("make the root folder from the machine's own: {error}")),
+            Root::Layers(layers) => ImageRoot {
+                layer,
+                layers,
+                targets: &targets,
+                unprivileged: self.unprivileged,
+                without: &without,
+            }
+            .make()
+            .map_err(|error| format!("make the root folder from the image: {error}")),
         }
-        .make()
-        .map_err(|error| format!("make the root folder from the machine's own: {error}"))
     }
 
     /// /proc, /sys and /dev.

@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use stead_image::Image;
+use stead_image::store::Hold;
 
 use super::{Progress, Worker, hook, patch};
 use crate::container::{self, Files, Parts};
@@ -289,6 +291,8 @@ impl Worker {
             return;
         };
         let image = container.image.clone().unwrap_or_default();
+        let life = self.lives.entry((name.to_owned(), attempt)).or_default();
+        life.image = Some(image.clone());
         let message = format!(
             "Container image \"{image}\" already present on machine and can be accessed by the pod"
         );
@@ -301,8 +305,6 @@ impl Worker {
         self.shared
             .recorder
             .record(&self.about, note, Timestamp::now());
-        let life = self.lives.entry((name.to_owned(), attempt)).or_default();
-        life.image = Some(image);
         let started = self.try_start(&pod, &container, attempt).await;
         if started.is_ok() {
             self.ordered.insert((name.to_owned(), attempt));
@@ -323,12 +325,13 @@ impl Worker {
     }
 
     async fn try_start(
-        &self,
+        &mut self,
         pod: &core::Pod,
         container: &core::Container,
         attempt: u32,
     ) -> Result<(), StartFailure> {
         let id = self.id(&container.name, attempt);
+        let image = self.image(container, attempt)?;
         let sources = self.sources(pod, container).await?;
         let env = env::resolve(pod, container, &sources).map_err(StartFailure::config)?;
         let files = Files::of(&self.shared.node, &id);
@@ -349,6 +352,7 @@ impl Worker {
         let spec = container::spec(Parts {
             pod,
             container,
+            image: image.as_ref().map(|(image, _)| image),
             id,
             env,
             volumes: self.volumes.as_ref().unwrap_or(&empty),
@@ -357,9 +361,7 @@ impl Worker {
             seccomp,
             mount_variables: &|mounts: &[Mount]| runtime.mount_variables(mounts),
         });
-        let mut spec = spec.map_err(|error| StartFailure::config(error.0))?;
-        // Variables of mounts may be used in the command too.
-        spec.argv = env::argv(container, &spec.env);
+        let spec = spec.map_err(|error| StartFailure::config(error.0))?;
         runtime
             .check(&spec)
             .map_err(|error| StartFailure::config(chain(&error)))?;
@@ -368,6 +370,23 @@ impl Worker {
             reason: "CreateContainerError",
             message: chain(&error),
         })
+    }
+
+    /// The image of a container, held until its record says that it is in use; `None` for the machine's own files.
+    fn image(
+        &mut self,
+        container: &core::Container,
+        attempt: u32,
+    ) -> Result<Option<(Image, Hold)>, StartFailure> {
+        let name = container.image.as_deref().unwrap_or_default();
+        if pod::is_host(name) {
+            return Ok(None);
+        }
+        let taken = self.shared.images.take(name);
+        let (image, hold) = taken.map_err(StartFailure::config)?;
+        let key = (container.name.clone(), attempt);
+        self.lives.entry(key).or_default().image_id = Some(image.image_id());
+        Ok(Some((image, hold)))
     }
 
     /// Reads what the environment refers to, as it is now.

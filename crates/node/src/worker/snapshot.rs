@@ -10,7 +10,9 @@ use k8s_openapi::api::core::v1 as core;
 use super::Worker;
 use crate::container::{self, Files};
 use crate::logs;
-use crate::pod::{Actual, Attempt, AttemptState, Memory, OWN_CONDITIONS, Place};
+use crate::pod::{
+    self, Actual, Attempt, AttemptState, Desired, Memory, OWN_CONDITIONS, Place, Presence,
+};
 use crate::runtime::{ContainerRecord, ContainerState};
 
 /// What the worker keeps of one life of a container.
@@ -18,6 +20,8 @@ use crate::runtime::{ContainerRecord, ContainerState};
 pub(super) struct Life {
     /// The image it was started from.
     pub(super) image: Option<String>,
+    /// Which bytes that was.
+    pub(super) image_id: Option<String>,
     /// When its end was first seen, and what it left as its message.
     pub(super) end: Option<(Timestamp, Option<String>)>,
 }
@@ -45,6 +49,7 @@ impl Worker {
             hooks: self.hooks.clone(),
             reported: self.reported.clone(),
             host_ip: self.shared.options.host_ip,
+            images: self.images(&input.pod),
             rejected: input.rejected,
             former: input.former,
             removal_asked: self.removal_asked,
@@ -75,6 +80,7 @@ impl Worker {
                 .push(Attempt {
                     number: *number,
                     image: None,
+                    image_id: None,
                     state: AttemptState::Created,
                     message: None,
                 });
@@ -93,18 +99,20 @@ impl Worker {
         );
         let reported = self.reported_image(record);
         let known = self.lives.entry(key.clone()).or_default();
-        known.image = known.image.take().or(reported);
+        if known.image.is_none() {
+            (known.image, known.image_id) = reported.unzip();
+        }
         if ended && known.end.is_none() {
             let message = self.message(record);
             self.lives.entry(key.clone()).or_default().end = Some((now, message));
         }
         let life = self.lives.get(&key).cloned().unwrap_or_default();
         let (seen, message) = life.end.unwrap_or((now, None));
-        Attempt::of(record, life.image, message, seen)
+        Attempt::of(record, (life.image, life.image_id), message, seen)
     }
 
     /// The image that the API has for this very life, from before the daemon.
-    fn reported_image(&self, record: &ContainerRecord) -> Option<String> {
+    fn reported_image(&self, record: &ContainerRecord) -> Option<(String, String)> {
         let lists = [
             &self.reported.init_container_statuses,
             &self.reported.container_statuses,
@@ -119,7 +127,20 @@ impl Worker {
             .state
             .as_ref()
             .is_some_and(|state| state.waiting.is_none());
-        (same && began).then(|| status.image.clone())
+        (same && began).then(|| (status.image.clone(), status.image_id.clone()))
+    }
+
+    /// What is true of the images of the pod's containers.
+    fn images(&self, pod: &core::Pod) -> BTreeMap<String, Presence> {
+        Desired::parse(pod)
+            .containers
+            .iter()
+            .filter(|container| !pod::is_host(&container.image))
+            .map(|container| {
+                let presence = self.shared.images.presence(&container.image);
+                (container.name.clone(), presence)
+            })
+            .collect()
     }
 
     /// What an ended container left as its last words.
@@ -179,6 +200,7 @@ pub(super) fn view(actual: &Actual) -> Actual {
     };
     for life in view.attempts.values_mut().flatten() {
         life.image = None;
+        life.image_id = None;
         // A shim that holds a container which has not started yet is no news.
         if let AttemptState::Created = life.state {
             life.number = u32::MAX;

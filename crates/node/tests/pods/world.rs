@@ -196,6 +196,7 @@ impl World {
             hooks: self.hooks.clone(),
             reported: self.reported.clone(),
             host_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            images: BTreeMap::new(),
             rejected: admit(&spec, &machine, &[]).err(),
             former: None,
             removal_asked: self.removal_asked,
@@ -416,6 +417,7 @@ impl World {
         let attempt = Attempt {
             number: attempt,
             image,
+            image_id: None,
             state: AttemptState::Created,
             message: None,
         };
