@@ -1,11 +1,13 @@
 //! What probes and hooks do: run a program in a container, ask an HTTP path, open a TCP connection, ask gRPC health.
 
+mod web;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Full, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -94,41 +96,45 @@ impl Target {
         }
     }
 
-    /// Asks an HTTP path. Success is a status from 200 to 399.
+    /// Asks an HTTP path, as a probe does. Success is a status from 200 to 399.
     pub(crate) async fn http(&self, action: &core::HTTPGetAction, timeout: Duration) -> Answer {
-        let port = match self.port(&action.port) {
-            Ok(port) => port,
-            Err(error) => return Answer::Unknown(error),
-        };
+        match self.fetch(action, timeout).await {
+            Ok(code) if (200..400).contains(&code) => Answer::Success,
+            Ok(code) => Answer::Failure(format!("HTTP probe failed with statuscode: {code}")),
+            Err(answer) => answer,
+        }
+    }
+
+    /// Asks an HTTP path, as a hook does. upstream: any answer is a success.
+    pub(crate) async fn http_hook(&self, action: &core::HTTPGetAction, limit: Duration) -> Answer {
+        match self.fetch(action, limit).await {
+            Ok(_) => Answer::Success,
+            Err(answer) => answer,
+        }
+    }
+
+    /// The status that an HTTP path answers, redirects within the same host followed.
+    async fn fetch(&self, action: &core::HTTPGetAction, timeout: Duration) -> Result<u16, Answer> {
+        let port = self.port(&action.port).map_err(Answer::Unknown)?;
         let host = action
             .host
             .clone()
             .filter(|host| !host.is_empty())
             .unwrap_or_else(|| self.ip.to_string());
-        let scheme = action.scheme.as_deref().unwrap_or("HTTP").to_lowercase();
-        let path = action
-            .path
-            .as_deref()
-            .filter(|path| !path.is_empty())
-            .unwrap_or("/");
-        let path = if path.starts_with('/') {
-            path.to_owned()
-        } else {
-            format!("/{path}")
+        let path = action.path.as_deref().unwrap_or_default();
+        let first = web::Place {
+            tls: action.scheme.as_deref() == Some("HTTPS"),
+            host,
+            port,
+            path: format!("/{}", path.trim_start_matches('/')),
         };
-        let url = format!("{scheme}://{host}:{port}{path}");
-        if scheme == "https" {
-            return Answer::Failure(format!(
-                "Get \"{url}\": HTTPS probes are not possible on this node; use an exec or a TCP probe"
-            ));
-        }
-        match tokio::time::timeout(timeout, get(&host, port, &path, action)).await {
-            Ok(Ok(code)) if (200..400).contains(&code) => Answer::Success,
-            Ok(Ok(code)) => Answer::Failure(format!("HTTP probe failed with statuscode: {code}")),
-            Ok(Err(error)) => Answer::Failure(format!("Get \"{url}\": {error}")),
-            Err(_) => Answer::Failure(format!(
+        let url = first.to_string();
+        match tokio::time::timeout(timeout, web::follow(first, action)).await {
+            Ok(Ok(code)) => Ok(code),
+            Ok(Err(error)) => Err(Answer::Failure(format!("Get \"{url}\": {error}"))),
+            Err(_) => Err(Answer::Failure(format!(
                 "Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
-            )),
+            ))),
         }
     }
 
@@ -189,48 +195,6 @@ async fn read(stream: Option<Box<dyn AsyncRead + Send + Unpin>>) -> String {
         all.extend_from_slice(&piece[..room]);
     }
     String::from_utf8_lossy(&all).into_owned()
-}
-
-async fn get(
-    host: &str,
-    port: u16,
-    path: &str,
-    action: &core::HTTPGetAction,
-) -> Result<u16, String> {
-    let stream = TcpStream::connect((host, port))
-        .await
-        .map_err(|error| format!("dial tcp {host}:{port}: connect: {error}"))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| error.to_string())?;
-    let driver = tokio::spawn(connection);
-    let mut request = http::Request::get(path).header(http::header::CONNECTION, "close");
-    let mut has = (false, false, false);
-    for header in action.http_headers.iter().flatten() {
-        has.0 |= header.name.eq_ignore_ascii_case("host");
-        has.1 |= header.name.eq_ignore_ascii_case("user-agent");
-        has.2 |= header.name.eq_ignore_ascii_case("accept");
-        request = request.header(&header.name, &header.value);
-    }
-    for (there, name, value) in [
-        (has.0, "host", format!("{host}:{port}")),
-        (has.1, "user-agent", "kube-probe/1.36".to_owned()),
-        (has.2, "accept", "*/*".to_owned()),
-    ] {
-        if !there {
-            request = request.header(name, value);
-        }
-    }
-    let request = request
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
-    let answer = sender
-        .send_request(request)
-        .await
-        .map_err(|error| error.to_string());
-    let code = answer.map(|response| response.status().as_u16());
-    driver.abort();
-    code
 }
 
 /// One `grpc.health.v1.Health/Check`: the number of the serving status.

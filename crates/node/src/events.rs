@@ -3,6 +3,8 @@
 //! Told in the background and never waited for; what cannot be told is dropped, for events are news, not records.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
@@ -22,30 +24,47 @@ pub(crate) struct About {
     pub(crate) uid: String,
 }
 
-/// News waiting to be told; more is dropped.
-const QUEUE: usize = 1_024;
-/// News remembered, so that a repetition is counted rather than told anew.
-const REMEMBERED: usize = 2_048;
+/// How many events are told at once: those of one pod one after another, those of others beside them.
+const LANES: usize = 8;
+/// News waiting to be told in one lane; more is dropped.
+const QUEUE: usize = 256;
+/// News remembered in one lane, so that a repetition is counted rather than told anew.
+const REMEMBERED: usize = 512;
 
 /// Takes events and tells them in order.
 #[derive(Clone)]
 pub(crate) struct Recorder {
-    queue: mpsc::Sender<(About, Note, Timestamp)>,
+    lanes: Arc<[mpsc::Sender<(About, Note, Timestamp)>]>,
 }
 
 impl Recorder {
     /// Starts to tell. Ends when the last clone is dropped.
     pub(crate) fn start(client: Client, node: String) -> Self {
-        let (queue, told) = mpsc::channel(QUEUE);
-        tokio::spawn(tell_all(client, node, told));
-        Self { queue }
+        let lane = |_| {
+            let (queue, told) = mpsc::channel(QUEUE);
+            tokio::spawn(tell_all(client.clone(), node.clone(), told));
+            queue
+        };
+        Self {
+            lanes: (0..LANES).map(lane).collect(),
+        }
+    }
+
+    /// Where news of this pod is told: always the same way, so that it is told in order.
+    fn lane(&self, about: &About) -> Option<&mpsc::Sender<(About, Note, Timestamp)>> {
+        let mut hasher = DefaultHasher::new();
+        about.hash(&mut hasher);
+        let number = usize::try_from(hasher.finish() % LANES as u64).ok()?;
+        self.lanes.get(number)
     }
 
     /// Tells `note` about a pod.
     pub(crate) fn record(&self, about: &About, note: Note, now: Timestamp) {
         tracing::debug!(pod = %format!("{}/{}", about.namespace, about.name), reason = note.reason, "{}", note.message);
         // A full queue drops news rather than hold up a pod.
-        let _ = self.queue.try_send((about.clone(), note, now));
+        if let Some(lane) = self.lane(about) {
+            let _ = lane.try_send((about.clone(), note, now));
+        }
     }
 }
 

@@ -179,8 +179,9 @@ impl Node {
         make_folder(&node)?;
         let dns = start_dns(&client, &options, runtime.as_ref()).await?;
         let resolver = resolver(&options, runtime.as_ref());
+        let memory = (runtime.tier() == Tier::Containers).then(|| machine().memory_bytes);
         let shared = Arc::new(Shared {
-            volumes: Volumes::new(client.clone(), node.clone()),
+            volumes: Volumes::new(client.clone(), node.clone(), memory),
             images: Images::open(&node).map_err(StartError::Images)?,
             recorder: Recorder::start(client.clone(), options.name.clone()),
             in_use: InUse::default(),

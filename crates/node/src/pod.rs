@@ -9,6 +9,7 @@ mod admit;
 mod announce;
 mod backoff;
 mod desired;
+mod hostname;
 mod image;
 mod probe;
 mod qos;
@@ -29,6 +30,7 @@ pub use admit::{Machine, Rejection, Share, admit};
 pub use desired::{
     Container, ContainerKind, Desired, Fate, RestartPolicy, as_container, signal_number,
 };
+pub(crate) use hostname::{full_hostname, hostname};
 pub use image::{HOST_IMAGE, Presence, PullPolicy, is_host};
 pub use probe::{ProbeKind, ProbeRun, ProbeSpec, Verdict};
 pub use qos::QosClass;
@@ -41,6 +43,11 @@ use round::Round;
 
 /// Said of a pod that ran longer than it asked to. Upstream's words.
 const DEADLINE_MESSAGE: &str = "Pod was active on the node longer than the specified deadline";
+
+/// The reason of a pod that took more than it may.
+const EVICTED: &str = "Evicted";
+/// upstream: `immediateEvictionGracePeriodSeconds`.
+const EVICTION_GRACE: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
 
 /// Decides what to do now about one pod.
 ///
@@ -114,13 +121,21 @@ fn is_over(round: &mut Round<'_>) -> bool {
     {
         round.note(false, None, "DeadlineExceeded", DEADLINE_MESSAGE.to_owned());
         StopWhy::DeadlineExceeded
+    } else if let Some(excess) = &round.actual.excess {
+        round.note(true, None, EVICTED, excess.clone());
+        StopWhy::Evicted
     } else {
         deadline
             .into_iter()
             .for_each(|deadline| round.wake(deadline));
         return false;
     };
-    let grace = jiff::SignedDuration::from_secs(round.desired.grace_seconds);
+    let grace = match why {
+        StopWhy::Evicted => EVICTION_GRACE,
+        StopWhy::Deleted | StopWhy::DeadlineExceeded | StopWhy::Terminal | StopWhy::Paused => {
+            jiff::SignedDuration::from_secs(round.desired.grace_seconds)
+        }
+    };
     let stop = PodStop {
         why,
         deadline: round.after(grace),

@@ -99,6 +99,23 @@ pub struct PodSettings {
     pub sysctls: Vec<(String, String)>,
     /// How many processes and threads the pod may have at once; `None` is as many as the machine.
     pub pids_limit: Option<u64>,
+    /// The host name that programs see, where it is another than the pod's short one (`setHostnameAsFQDN`).
+    pub kernel_hostname: Option<String>,
+}
+
+impl PodSandbox {
+    /// The host name that programs in the pod see. upstream: with the machine's network it is the machine's.
+    pub(crate) fn kernel_hostname(&self) -> String {
+        let machines = || {
+            let name = rustix::system::uname();
+            name.nodename().to_string_lossy().into_owned()
+        };
+        match &self.settings.kernel_hostname {
+            _ if self.host_network => machines(),
+            Some(full) => full.clone(),
+            None => self.hostname.clone(),
+        }
+    }
 }
 
 /// Which system calls a container may make.
@@ -252,6 +269,8 @@ pub struct ContainerRecord {
     pub id: ContainerId,
     /// What is true of it.
     pub state: ContainerState,
+    /// It was started before the machine was started anew.
+    pub former_boot: bool,
 }
 
 /// A prepared pod.

@@ -5,8 +5,11 @@
 
 pub(crate) mod atomic;
 pub(crate) mod claim;
+mod group;
+pub(crate) mod memory;
 pub(crate) mod payload;
 pub(crate) mod sub_path;
+pub(crate) mod usage;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,9 +17,11 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use kube::{Api, Client};
 
+use self::group::Group;
 use self::payload::{Payload, Sources};
 
 /// A volume that is ready to be mounted.
@@ -73,12 +78,27 @@ pub(crate) fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> Mou
 pub(crate) struct Volumes {
     client: Client,
     node: PathBuf,
+    memory: Option<u64>,
+}
+
+/// The volumes of a pod, made.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    /// Each by its name.
+    pub(crate) ready: BTreeMap<String, Ready>,
+    /// When a token in them is to be renewed.
+    pub(crate) renew_at: Option<Timestamp>,
 }
 
 impl Volumes {
-    /// `node`: the node's folder below the data folder.
-    pub(crate) fn new(client: Client, node: PathBuf) -> Self {
-        Self { client, node }
+    /// `node`: the node's folder below the data folder. `memory`: what the machine has of it, where volumes can be
+    /// mounted; without it a volume in memory is a folder like any other.
+    pub(crate) fn new(client: Client, node: PathBuf, memory: Option<u64>) -> Self {
+        Self {
+            client,
+            node,
+            memory,
+        }
     }
 
     /// The folder of a pod: everything in it goes when the pod goes.
@@ -87,8 +107,8 @@ impl Volumes {
     }
 
     /// Makes every volume of a pod, or brings it up to date. The sentence of an error is the kubelet's `FailedMount`.
-    pub(crate) async fn make(&self, pod: &core::Pod) -> Result<BTreeMap<String, Ready>, String> {
-        let mut ready = BTreeMap::new();
+    pub(crate) async fn make(&self, pod: &core::Pod) -> Result<Made, String> {
+        let mut all = Made::default();
         let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
         for volume in volumes.into_iter().flatten() {
             let made = self.one(pod, volume).await;
@@ -98,25 +118,40 @@ impl Volumes {
                     volume.name
                 )
             })?;
-            ready.insert(volume.name.clone(), made);
+            let (ready, renew_at) = made;
+            all.ready.insert(volume.name.clone(), ready);
+            all.renew_at = all.renew_at.into_iter().chain(renew_at).min();
         }
-        Ok(ready)
+        Ok(all)
     }
 
-    async fn one(&self, pod: &core::Pod, volume: &core::Volume) -> Result<Ready, MountError> {
+    async fn one(
+        &self,
+        pod: &core::Pod,
+        volume: &core::Volume,
+    ) -> Result<(Ready, Option<Timestamp>), MountError> {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let own = self.pod_folder(uid).join("volumes").join(&volume.name);
         let group = fs_group(pod);
-        if volume.empty_dir.is_some() {
+        if let Some(source) = &volume.empty_dir {
             own_folder(&own)?;
+            if let (Some(memory), Some("Memory")) = (self.memory, source.medium.as_deref()) {
+                let empty = core::PodSpec::default();
+                let bytes = memory::size(source, pod.spec.as_ref().unwrap_or(&empty), memory);
+                memory::mount_on(&own, bytes).map_err(io_error(format!(
+                    "mount {bytes} bytes of memory at {}",
+                    own.display()
+                )))?;
+            }
             give_group(&own, group)?;
-            return Ok(Ready {
+            let ready = Ready {
                 path: own,
                 read_only: false,
-            });
+            };
+            return Ok((ready, None));
         }
         if let Some(host) = &volume.host_path {
-            return host_path(host);
+            return Ok((host_path(host)?, None));
         }
         if let Some(claim) = &volume.persistent_volume_claim {
             let mut ready = self.claimed(pod, claim).await?;
@@ -124,30 +159,34 @@ impl Volumes {
             if !ready.read_only {
                 give_group(&ready.path, group)?;
             }
-            return Ok(ready);
+            return Ok((ready, None));
         }
-        let Some(payload) = self.payload(pod, volume).await? else {
+        let Some((payload, renew_at)) = self.payload(pod, volume).await? else {
             return Err(MountError::Unsupported { kind: kind(volume) });
         };
         own_folder(&own)?;
-        atomic::write(&own, &payload, group)
+        atomic::write(&own, &payload, group.map(|group| group.id))
             .map_err(io_error(format!("write {}", own.display())))?;
-        Ok(Ready {
+        let ready = Ready {
             path: own,
             read_only: true,
-        })
+        };
+        Ok((ready, renew_at))
     }
 
     async fn payload(
         &self,
         pod: &core::Pod,
         volume: &core::Volume,
-    ) -> Result<Option<Payload>, MountError> {
+    ) -> Result<Option<(Payload, Option<Timestamp>)>, MountError> {
         let sources = Sources {
             client: &self.client,
             pod,
         };
-        Ok(Some(if let Some(source) = &volume.config_map {
+        if let Some(source) = &volume.projected {
+            return sources.projected(source).await.map(Some);
+        }
+        let payload = if let Some(source) = &volume.config_map {
             sources
                 .config_map(
                     &source.name,
@@ -171,11 +210,10 @@ impl Volumes {
                 source.items.as_deref().unwrap_or_default(),
                 source.default_mode,
             )?
-        } else if let Some(source) = &volume.projected {
-            sources.projected(source).await?
         } else {
             return Ok(None);
-        }))
+        };
+        Ok(Some((payload, None)))
     }
 
     /// The folder behind a claim, made when it is first needed.
@@ -238,10 +276,13 @@ fn is_held(claim: &core::PersistentVolumeClaim) -> bool {
         .any(|finalizer| finalizer == "kubernetes.io/pvc-protection")
 }
 
-/// `securityContext.fsGroup` of the pod.
-fn fs_group(pod: &core::Pod) -> Option<u32> {
-    let group = pod.spec.as_ref()?.security_context.as_ref()?.fs_group?;
-    u32::try_from(group).ok()
+/// `securityContext.fsGroup` of the pod, and `fsGroupChangePolicy`.
+fn fs_group(pod: &core::Pod) -> Option<Group> {
+    let security = pod.spec.as_ref()?.security_context.as_ref()?;
+    Some(Group {
+        id: u32::try_from(security.fs_group?).ok()?,
+        unless_root_fits: security.fs_group_change_policy.as_deref() == Some("OnRootMismatch"),
+    })
 }
 
 /// A folder of the pod's own, open to whatever user its containers run as.
@@ -254,38 +295,16 @@ fn own_folder(path: &Path) -> Result<(), MountError> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).map_err(io_error(what()))
 }
 
-/// upstream: `SetVolumeOwnership`: everything below belongs to the group, which may do what its owner may.
-///
 /// Only root can give files away; for anybody else the group is the runtime's to honour or to refuse.
-fn give_group(root: &Path, group: Option<u32>) -> Result<(), MountError> {
+fn give_group(root: &Path, group: Option<Group>) -> Result<(), MountError> {
     let Some(group) = group.filter(|_| nix::unistd::geteuid().is_root()) else {
         return Ok(());
     };
-    own_below(root, group).map_err(io_error(format!(
-        "give {} to group {group}",
-        root.display()
+    group::give(root, group).map_err(io_error(format!(
+        "give {} to group {}",
+        root.display(),
+        group.id
     )))
-}
-
-fn own_below(path: &Path, group: u32) -> io::Result<()> {
-    let about = fs::symlink_metadata(path)?;
-    std::os::unix::fs::lchown(path, None, Some(group))?;
-    if about.file_type().is_symlink() {
-        return Ok(());
-    }
-    let mode = about.permissions().mode() & 0o7777;
-    let wanted = if about.is_dir() {
-        mode | 0o2770
-    } else {
-        mode | 0o660
-    };
-    fs::set_permissions(path, fs::Permissions::from_mode(wanted))?;
-    if about.is_dir() {
-        for entry in fs::read_dir(path)? {
-            own_below(&entry?.path(), group)?;
-        }
-    }
-    Ok(())
 }
 
 /// `hostPath`, with the check that its type asks for.

@@ -5,9 +5,11 @@
 
 mod execute;
 mod hook;
+mod measure;
 mod patch;
 mod probes;
 mod snapshot;
+mod unenforced;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -106,6 +108,8 @@ pub(crate) struct Progress {
 enum News {
     /// A hook ended.
     Hook(HookId, HookState),
+    /// It takes more of the disk than it may.
+    Excess(String),
     /// A probe's verdict changed.
     Probe {
         container: String,
@@ -130,6 +134,12 @@ pub(crate) struct Worker {
     reported: core::PodStatus,
     place: Place,
     volumes: Option<BTreeMap<String, Ready>>,
+    /// They are to be brought up to date.
+    stale: bool,
+    /// When a token in them is to be renewed.
+    renew_at: Option<Timestamp>,
+    /// It takes more of the disk than it may.
+    excess: Option<String>,
     /// How often volumes were refreshed when they were last made.
     refreshed: u64,
     lives: BTreeMap<(String, u32), snapshot::Life>,
@@ -175,6 +185,9 @@ impl Worker {
             reported: first.pod.status.clone().unwrap_or_default(),
             place: Place::None,
             volumes: None,
+            stale: false,
+            renew_at: None,
+            excess: None,
             refreshed: first.refreshed,
             lives: BTreeMap::new(),
             ordered: BTreeSet::new(),
@@ -195,6 +208,7 @@ impl Worker {
 
     /// Works until there is nothing left to do.
     pub(crate) async fn run(mut self) {
+        let _measuring = measure::watch(&self);
         let mut last: Option<(Desired, pod::Actual)> = None;
         let mut wake: Option<tokio::time::Instant> = None;
         loop {
@@ -214,7 +228,8 @@ impl Worker {
                 };
                 self.probe();
             }
-            if !self.wait(wake).await {
+            let renewal = self.renew_at.map(|at| instant(at, Timestamp::now()));
+            if !self.wait(wake.into_iter().chain(renewal).min()).await {
                 return;
             }
         }
@@ -266,6 +281,7 @@ impl Worker {
             News::Hook(id, state) => {
                 self.hooks.insert(id, state);
             }
+            News::Excess(sentence) => self.excess = Some(sentence),
             News::Probe {
                 container,
                 attempt,
@@ -318,6 +334,7 @@ impl Worker {
 
     /// The pod is gone for good: what the node kept for it goes too. Never a claim's volume.
     fn finish(&mut self) {
+        self.give_back_memory();
         for folder in [
             self.shared.volumes.pod_folder(&self.about.uid),
             self.shared.node.join("logs").join(&self.about.uid),

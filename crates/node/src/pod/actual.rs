@@ -19,6 +19,8 @@ pub struct Actual {
     pub place: Place,
     /// Whether its volumes are there.
     pub volumes_ready: bool,
+    /// They are to be brought up to date: something that they are made of has changed, or a token grows old.
+    pub volumes_stale: bool,
     /// Lives of its containers that the runtime knows, oldest first.
     pub attempts: BTreeMap<String, Vec<Attempt>>,
     /// What its probes say, by container, of the life named in it.
@@ -33,6 +35,8 @@ pub struct Actual {
     pub images: BTreeMap<String, Presence>,
     /// The node cannot take it.
     pub rejected: Option<Rejection>,
+    /// It takes more of the disk than it may: the sentence says of what.
+    pub excess: Option<String>,
     /// UID of a former pod of the same name that still holds the identity.
     pub former: Option<String>,
     /// The object has been asked to go and was not there any more, or waits for a finalizer.
@@ -63,6 +67,8 @@ pub struct Attempt {
     pub image_id: Option<String>,
     /// What is true of it.
     pub state: AttemptState,
+    /// It lived before the machine was started anew: what it did for the pod may be gone.
+    pub former_boot: bool,
     /// The termination message, once it ended.
     pub message: Option<String>,
 }
@@ -111,6 +117,7 @@ impl Attempt {
             number: record.id.attempt,
             image,
             image_id,
+            former_boot: record.former_boot,
             state: AttemptState::of(&record.state, seen),
             message,
         }
@@ -352,6 +359,8 @@ pub enum StopWhy {
     Deleted,
     /// It ran longer than `activeDeadlineSeconds`.
     DeadlineExceeded,
+    /// It took more of the disk than it may.
+    Evicted,
     /// Its containers have ended for good.
     Terminal,
     /// The cluster goes down.

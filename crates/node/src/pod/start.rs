@@ -23,7 +23,8 @@ pub(super) fn ground(round: &mut Round<'_>) -> bool {
         return false;
     }
     let placed = matches!(round.actual.place, Place::Prepared(_));
-    if placed && round.actual.volumes_ready {
+    let stands = placed && round.actual.volumes_ready;
+    if stands && !round.actual.volumes_stale {
         return true;
     }
     if let Some(trouble) = round
@@ -33,6 +34,10 @@ pub(super) fn ground(round: &mut Round<'_>) -> bool {
         .filter(|trouble| trouble.retry_at > round.now)
     {
         round.wake(trouble.retry_at);
+        if stands {
+            // upstream: what was mounted once stays, and the pod goes on with it.
+            return true;
+        }
         let message = trouble.message;
         round.block(if trouble.reason == "FailedMount" {
             Blocker::Volumes { message }
@@ -41,7 +46,7 @@ pub(super) fn ground(round: &mut Round<'_>) -> bool {
         });
         return false;
     }
-    if !round.actual.volumes_ready {
+    if !round.actual.volumes_ready || round.actual.volumes_stale {
         round.step(Step::MakeVolumes);
     }
     if !placed {
@@ -68,15 +73,25 @@ pub(super) fn containers(round: &mut Round<'_>) {
     }
 }
 
-/// A container of the pod proper was started once: what came before it is not done again.
+/// A container of the pod proper was started once: what came before it is not done again. In a place made anew, after
+/// the pod was stopped for a while or the machine was, everything is.
 fn has_begun(round: &Round<'_>) -> bool {
     round
         .desired
         .of_kind(ContainerKind::Regular)
         .any(|container| {
-            round.latest(container).is_some()
-                || status::lost(round.actual, &container.name).is_some()
+            round
+                .latest(container)
+                .is_some_and(|life| !life.former_boot)
         })
+}
+
+/// Whether all that is known of an init container was in a former place of the pod: it must run again.
+fn was_elsewhere(round: &Round<'_>, container: &Container) -> bool {
+    match round.latest(container) {
+        Some(latest) => latest.former_boot && latest.end().is_some(),
+        None => status::lost(round.actual, &container.name).is_some(),
+    }
 }
 
 fn keep_sidecars(round: &mut Round<'_>) -> bool {
@@ -107,9 +122,11 @@ fn is_past(round: &mut Round<'_>, container: &Container) -> bool {
         return false;
     }
     let Some(latest) = round.latest(container) else {
-        return container.kind == ContainerKind::Init
-            && status::lost(round.actual, &container.name).is_some_and(|end| end.exit_code == 0);
+        return false;
     };
+    if latest.former_boot {
+        return false;
+    }
     let pending = round.of(container).post_start.is_some();
     match (&latest.state, container.kind) {
         (AttemptState::Running { .. }, ContainerKind::Sidecar) => {
@@ -147,6 +164,16 @@ struct Due {
 }
 
 fn due(round: &mut Round<'_>, container: &Container) -> Option<Due> {
+    if container.kind == ContainerKind::Init && was_elsewhere(round, container) {
+        let before = status::reported(round.actual, &container.name);
+        let count = before.map_or(0, |b| u32::try_from(b.restart_count).unwrap_or(0));
+        let latest = round.latest(container).map_or(count, |life| life.number);
+        return Some(Due {
+            attempt: latest + 1,
+            ended: None,
+            by_us: false,
+        });
+    }
     let Some(latest) = round.latest(container) else {
         let before = status::reported(round.actual, &container.name);
         let count = before.map_or(0, |b| u32::try_from(b.restart_count).unwrap_or(0));

@@ -38,9 +38,9 @@ pub(super) fn of_pod(round: &mut Round<'_>) -> Option<PodStop> {
         let why = match round.memory.stop {
             // What ended for a reason of its own keeps it in its status.
             Some(PodStop {
-                why: StopWhy::DeadlineExceeded,
+                why: own @ (StopWhy::DeadlineExceeded | StopWhy::Evicted),
                 ..
-            }) => StopWhy::DeadlineExceeded,
+            }) => own,
             Some(_) | None => why,
         };
         round.memory.stop = Some(PodStop { why, deadline });
@@ -276,7 +276,7 @@ fn report_stopping(round: &mut Round<'_>, stop: PodStop) {
         return;
     }
     let phase = match stop.why {
-        StopWhy::DeadlineExceeded => "Failed",
+        StopWhy::DeadlineExceeded | StopWhy::Evicted => "Failed",
         StopWhy::Deleted | StopWhy::Terminal => {
             status::computed_phase(round.desired, round.actual, &round.memory, true)
         }
@@ -326,6 +326,7 @@ fn last_word(round: &mut Round<'_>, why: StopWhy) {
     let (desired, actual, now) = (round.desired, round.actual, round.now);
     let failed = match why {
         StopWhy::DeadlineExceeded => Some(("DeadlineExceeded", super::DEADLINE_MESSAGE)),
+        StopWhy::Evicted => Some((super::EVICTED, actual.excess.as_deref().unwrap_or_default())),
         StopWhy::Deleted | StopWhy::Terminal | StopWhy::Paused => None,
     };
     let phase = status::computed_phase(desired, actual, &round.memory, false);

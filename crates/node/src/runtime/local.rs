@@ -65,6 +65,8 @@ struct Core {
 #[derive(Clone)]
 struct Held {
     dir: RecordDir,
+    /// It was ordered in another boot of the machine.
+    former_boot: bool,
     /// Its last state, once it is final and its shim is gone.
     end: watch::Receiver<Option<ContainerState>>,
 }
@@ -319,7 +321,7 @@ impl Core {
     fn write_sandbox_files(&self, dir: &Path, sandbox: &Sandbox) -> io::Result<()> {
         fs::create_dir_all(dir)?;
         self.write_hosts(dir, sandbox)?;
-        let hostname = format!("{}\n", sandbox.pod.hostname);
+        let hostname = format!("{}\n", sandbox.pod.kernel_hostname());
         replace(&dir.join("hostname"), hostname.as_bytes(), Durable::No)?;
         if let Some(text) = &sandbox.pod.resolv_conf {
             replace(&dir.join("resolv.conf"), text.as_bytes(), Durable::No)?;
@@ -425,7 +427,7 @@ impl Core {
         for path in record_folders(&self.containers).map_err(what())? {
             let dir = RecordDir::at(path);
             match dir.order().map_err(what())? {
-                Some(order) => self.watch(order.spec.id, dir),
+                Some(order) => self.watch(order.spec.id, dir, order.boot != self.boot),
                 // A crash came between the folder and the order, or in the middle of forgetting.
                 None => self.discard(&dir).map_err(what())?,
             }
@@ -436,10 +438,11 @@ impl Core {
         Ok(())
     }
 
-    fn watch(self: &Arc<Self>, id: ContainerId, dir: RecordDir) {
+    fn watch(self: &Arc<Self>, id: ContainerId, dir: RecordDir, former_boot: bool) {
         let (told, end) = watch::channel(None);
         let held = Held {
             dir: dir.clone(),
+            former_boot,
             end,
         };
         lock(&self.held).insert(id.clone(), held);
@@ -533,7 +536,7 @@ impl Core {
         };
         match held {
             Ok(()) => {
-                self.watch(id, dir);
+                self.watch(id, dir, false);
                 Ok(())
             }
             Err(error) => self.take_back(&dir, &id, error).map_err(what()),
@@ -551,7 +554,7 @@ impl Core {
             self.discard(dir)?;
             return Err(error);
         }
-        self.watch(id.clone(), dir.clone());
+        self.watch(id.clone(), dir.clone(), false);
         Ok(())
     }
 
@@ -571,7 +574,7 @@ impl Core {
             tier: self.tier,
             spec: spec.clone(),
             place: Place {
-                hostname: sandbox.pod.hostname.clone(),
+                hostname: sandbox.pod.kernel_hostname(),
                 hosts: dir.join("hosts"),
                 hostname_file: dir.join("hostname"),
                 resolv_conf: sandbox
@@ -743,7 +746,11 @@ impl Core {
                         .map_err(system(format!("read {}", held.dir.path().display())))?
                         .unwrap_or(ContainerState::Created),
                 };
-                Ok(ContainerRecord { id, state })
+                Ok(ContainerRecord {
+                    id,
+                    state,
+                    former_boot: held.former_boot,
+                })
             })
             .collect()
     }

@@ -103,6 +103,7 @@ pub(crate) fn boot_id() -> io::Result<String> {
 pub(crate) struct Stat {
     state: u8,
     pub(crate) parent: u32,
+    threads: u32,
     pub(crate) start_time: u64,
 }
 
@@ -120,17 +121,20 @@ impl Stat {
         let mut fields = rest.split_ascii_whitespace();
         let state = *fields.next()?.as_bytes().first()?;
         let parent = fields.next()?.parse().ok()?;
-        let start_time = fields.nth(17)?.parse().ok()?;
+        let threads = fields.nth(15)?.parse().ok()?;
+        let start_time = fields.nth(1)?.parse().ok()?;
         Some(Self {
             state,
             parent,
+            threads,
             start_time,
         })
     }
 
-    /// Zombie or being taken down: it runs no more.
+    /// Zombie or being taken down: it runs no more. A process of which only the main thread has ended looks like a
+    /// zombie too, but the others still hold its memory and files.
     pub(crate) fn is_dead(&self) -> bool {
-        matches!(self.state, b'Z' | b'X' | b'x')
+        matches!(self.state, b'X' | b'x') || (self.state == b'Z' && self.threads <= 1)
     }
 }
 
@@ -153,6 +157,22 @@ mod tests {
             (parsed.parent, parsed.start_time, parsed.is_dead()),
             (7, 987_654, false)
         );
+    }
+
+    #[test]
+    fn a_process_is_dead_when_its_last_thread_is() {
+        let is_dead = |state: &str, threads: u32| {
+            let line = format!(
+                "42 (db) {state} 7 42 42 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 {threads} 0 9 1 1"
+            );
+            Stat::parse(line.as_bytes())
+                .expect("a well-formed line")
+                .is_dead()
+        };
+        assert!(is_dead("Z", 1));
+        assert!(!is_dead("Z", 3), "its other threads run");
+        assert!(is_dead("X", 1));
+        assert!(!is_dead("D", 1));
     }
 
     #[test]

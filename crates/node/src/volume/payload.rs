@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::authentication::v1 as authentication;
 use k8s_openapi::api::core::v1 as core;
 use kube::api::PostParams;
@@ -124,9 +125,10 @@ impl Sources<'_> {
     pub(crate) async fn projected(
         &self,
         source: &core::ProjectedVolumeSource,
-    ) -> Result<Payload, MountError> {
+    ) -> Result<(Payload, Option<Timestamp>), MountError> {
         let mode = source.default_mode;
         let mut all = Payload::new();
+        let mut renew_at = None;
         for part in source.sources.iter().flatten() {
             let payload = if let Some(map) = &part.config_map {
                 let optional = map.optional.or((map.name == FOREIGN_CA).then_some(true));
@@ -138,7 +140,9 @@ impl Sources<'_> {
             } else if let Some(downward) = &part.downward_api {
                 self.downward(downward.items.as_deref().unwrap_or_default(), mode)?
             } else if let Some(token) = &part.service_account_token {
-                self.token(token, mode).await?
+                let (payload, due) = self.token(token, mode).await?;
+                renew_at = renew_at.into_iter().chain(due).min();
+                payload
             } else {
                 return Err(MountError::Unsupported {
                     kind: "this source of projected",
@@ -146,15 +150,16 @@ impl Sources<'_> {
             };
             all.extend(payload);
         }
-        Ok(all)
+        Ok((all, renew_at))
     }
 
-    /// A token of the pod's service account, bound to the pod.
+    /// A token of the pod's service account, bound to the pod; and when it is to be renewed.
     async fn token(
         &self,
         source: &core::ServiceAccountTokenProjection,
         mode: Option<i32>,
-    ) -> Result<Payload, MountError> {
+    ) -> Result<(Payload, Option<Timestamp>), MountError> {
+        let asked_at = Timestamp::now();
         let account = self
             .pod
             .spec
@@ -184,14 +189,21 @@ impl Sources<'_> {
             .await;
         let answer =
             answer.map_err(|source| api_error("a token of serviceaccount", account, source))?;
-        let token = answer
-            .status
-            .and_then(|status| status.token)
-            .unwrap_or_default();
+        let status = answer.status.unwrap_or_default();
         let mut payload = Payload::new();
+        let token = status.token.unwrap_or_default();
         insert(&mut payload, &source.path, token.into_bytes(), mode)?;
-        Ok(payload)
+        let until = status.expiration_timestamp;
+        Ok((payload, until.map(|until| renewal(asked_at, until.0))))
     }
+}
+
+/// upstream: `requiresRefresh`: after 80 % of a token's life, and never later than after a day.
+fn renewal(from: Timestamp, until: Timestamp) -> Timestamp {
+    const DAY: SignedDuration = SignedDuration::from_hours(24);
+    let life = until.duration_since(from);
+    let wait = (life / 5 * 4).clamp(SignedDuration::from_secs(1), DAY);
+    from.saturating_add(wait).unwrap_or(until)
 }
 
 fn api_error(kind: &str, name: &str, source: kube::Error) -> MountError {
@@ -301,6 +313,21 @@ mod tests {
                 .join(" "),
             Err(error) => error.to_string(),
         }
+    }
+
+    #[test]
+    fn a_token_is_renewed_after_four_fifths_of_its_life_or_a_day() {
+        let check = |seconds: i64| {
+            let from = Timestamp::UNIX_EPOCH;
+            renewal(from, from + SignedDuration::from_secs(seconds)).as_second()
+        };
+        assert_eq!((check(3_600), check(600)), (2_880, 480));
+        assert_eq!(check(365 * 86_400), 86_400);
+        assert_eq!(
+            check(-5),
+            1,
+            "what has ended already is asked for again, but not in a whirl"
+        );
     }
 
     #[test]

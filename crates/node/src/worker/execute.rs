@@ -12,11 +12,12 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use stead_image::Image;
 use stead_image::store::Hold;
 
-use super::{Progress, Worker, hook, patch};
+use super::{Progress, Worker, hook, patch, unenforced};
 use crate::container::{self, Files, Parts};
 use crate::env;
 use crate::pod::{self, ContainerKind, Desired, HookState, Note, Place, Step, list};
 use crate::runtime::{ContainerId, Mount, PodSandbox, PodSettings, RuntimeError};
+use crate::volume::{Made, memory};
 
 /// Why a step failed. The round ends; the next one tries again.
 #[derive(Debug, thiserror::Error)]
@@ -137,7 +138,10 @@ impl Worker {
     async fn make_volumes(&mut self) -> Result<(), StepError> {
         let pod = self.input.borrow().pod.clone();
         match self.shared.volumes.make(&pod).await {
-            Ok(volumes) => {
+            Ok(Made {
+                ready: volumes,
+                renew_at,
+            }) => {
                 let claims = self.shared.node.join("volumes");
                 let folders = volumes
                     .values()
@@ -145,6 +149,8 @@ impl Worker {
                     .filter(|path| path.starts_with(&claims));
                 self.shared.in_use.set(&self.about.uid, folders.collect());
                 self.volumes = Some(volumes);
+                self.stale = false;
+                self.renew_at = renew_at;
                 self.memory.trouble = None;
                 Ok(())
             }
@@ -170,7 +176,11 @@ impl Worker {
 
     /// Takes up the place that the runtime already has for the pod.
     pub(super) async fn take_up_place(&mut self, pod: &core::Pod) {
-        match self.shared.runtime.prepare(&self.sandbox(pod)).await {
+        let prepared = match self.sandbox(pod) {
+            Ok(sandbox) => self.shared.runtime.prepare(&sandbox).await,
+            Err(too_long) => Err(too_long),
+        };
+        match prepared {
             Ok(place) => self.place = Place::Prepared(place.ip),
             Err(error) => {
                 tracing::warn!(pod = %self.title(), %error, "could not take up the place of a pod")
@@ -183,10 +193,15 @@ impl Worker {
         if let Err(error) = self.keep_object(&pod) {
             tracing::warn!(pod = %self.title(), %error, "could not keep a copy of the pod; its hooks are lost should its object vanish");
         }
-        match self.shared.runtime.prepare(&self.sandbox(&pod)).await {
+        let prepared = match self.sandbox(&pod) {
+            Ok(sandbox) => self.shared.runtime.prepare(&sandbox).await,
+            Err(too_long) => Err(too_long),
+        };
+        match prepared {
             Ok(place) => {
                 self.place = Place::Prepared(place.ip);
                 self.memory.trouble = None;
+                self.tell_what_is_not_enforced(&pod);
                 Ok(())
             }
             Err(source) => {
@@ -209,7 +224,7 @@ impl Worker {
         fs::rename(folder.join(".pod.json"), folder.join("pod.json"))
     }
 
-    fn sandbox(&self, pod: &core::Pod) -> PodSandbox {
+    fn sandbox(&self, pod: &core::Pod) -> Result<PodSandbox, RuntimeError> {
         let empty = core::PodSpec::default();
         let spec = pod.spec.as_ref().unwrap_or(&empty);
         let domain = spec
@@ -222,17 +237,19 @@ impl Worker {
                     self.about.namespace, self.shared.options.cluster_domain
                 )
             });
-        let short = spec
-            .hostname
-            .clone()
-            .filter(|name| !name.is_empty())
-            .unwrap_or_else(|| self.about.name.clone());
-        let hostname = match &domain {
-            Some(domain) if spec.set_hostname_as_fqdn == Some(true) => format!("{short}.{domain}"),
-            Some(_) | None => short,
+        let asked = spec.hostname.as_deref().filter(|name| !name.is_empty());
+        let hostname = pod::hostname(asked.unwrap_or(&self.about.name));
+        let full = match &domain {
+            Some(domain) if spec.set_hostname_as_fqdn == Some(true) => Some(
+                pod::full_hostname(&hostname, domain).map_err(|why| RuntimeError::System {
+                    what: "construct the full host name of the pod".to_owned(),
+                    source: io::Error::other(why),
+                })?,
+            ),
+            Some(_) | None => None,
         };
         let aliases = spec.host_aliases.iter().flatten();
-        PodSandbox {
+        Ok(PodSandbox {
             uid: self.about.uid.clone(),
             namespace: self.about.namespace.clone(),
             name: self.about.name.clone(),
@@ -248,8 +265,11 @@ impl Worker {
                     )
                 })
                 .collect(),
-            settings: self.settings(spec),
-        }
+            settings: PodSettings {
+                kernel_hostname: full,
+                ..self.settings(spec)
+            },
+        })
     }
 
     fn settings(&self, spec: &core::PodSpec) -> PodSettings {
@@ -265,6 +285,7 @@ impl Worker {
                 .map(|sysctl| (pod::sysctl_name(&sysctl.name), sysctl.value.clone()))
                 .collect(),
             pids_limit: self.shared.options.pids_limit,
+            kernel_hostname: None,
         }
     }
 
@@ -499,6 +520,8 @@ impl Worker {
         match self.shared.runtime.release(&self.about.uid).await {
             Ok(()) => {
                 self.place = Place::Released;
+                self.volumes = None;
+                self.give_back_memory();
                 self.ordered.clear();
                 self.tell(Progress {
                     released: true,
@@ -515,6 +538,34 @@ impl Worker {
                     source,
                 })
             }
+        }
+    }
+
+    /// No process of the pod is left: what its volumes hold in memory goes.
+    pub(super) fn give_back_memory(&self) {
+        let volumes = self
+            .shared
+            .volumes
+            .pod_folder(&self.about.uid)
+            .join("volumes");
+        if let Err(error) = memory::give_back(&volumes) {
+            tracing::warn!(pod = %self.title(), %error, "could not give back the memory of a pod's volumes");
+        }
+    }
+
+    /// What this tier leaves undone of a pod, told once: the pod runs all the same.
+    fn tell_what_is_not_enforced(&self, pod: &core::Pod) {
+        let tier = self.shared.runtime.tier();
+        for message in pod.spec.iter().flat_map(|spec| unenforced::of(tier, spec)) {
+            let note = Note {
+                warning: true,
+                reason: unenforced::REASON,
+                message,
+                about: None,
+            };
+            self.shared
+                .recorder
+                .record(&self.about, note, Timestamp::now());
         }
     }
 

@@ -61,7 +61,7 @@ async fn run(target: &Target, handler: core::LifecycleHandler, limit: Duration) 
     if let Some(exec) = handler.exec {
         target.exec(&exec.command.unwrap_or_default(), limit).await
     } else if let Some(http) = handler.http_get {
-        target.http(&http, limit).await
+        target.http_hook(&http, limit).await
     } else if let Some(sleep) = handler.sleep {
         tokio::time::sleep(Duration::from_secs(
             u64::try_from(sleep.seconds).unwrap_or(0),

@@ -38,12 +38,17 @@ impl Worker {
         self.adopt_foreign_conditions(&input.pod);
         if input.refreshed != self.refreshed {
             self.refreshed = input.refreshed;
-            self.volumes = None;
+            self.stale = true;
             self.memory.trouble = None;
+        }
+        if self.renew_at.is_some_and(|at| at <= now) {
+            self.renew_at = None;
+            self.stale = true;
         }
         Actual {
             place: self.place,
             volumes_ready: self.volumes.is_some(),
+            volumes_stale: self.stale,
             attempts,
             verdicts: self.verdicts.clone(),
             hooks: self.hooks.clone(),
@@ -51,6 +56,7 @@ impl Worker {
             host_ip: self.shared.options.host_ip,
             images: self.images(&input.pod),
             rejected: input.rejected,
+            excess: self.excess.clone(),
             former: input.former,
             removal_asked: self.removal_asked,
             memory: self.memory.clone(),
@@ -81,6 +87,7 @@ impl Worker {
                     number: *number,
                     image: None,
                     image_id: None,
+                    former_boot: false,
                     state: AttemptState::Created,
                     message: None,
                 });

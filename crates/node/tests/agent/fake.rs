@@ -182,6 +182,7 @@ impl Runtime for Fake {
 
     fn list(&self) -> Result<Vec<ContainerRecord>, RuntimeError> {
         let record = |(id, state): (&ContainerId, &ContainerState)| ContainerRecord {
+            former_boot: false,
             id: id.clone(),
             state: state.clone(),
         };

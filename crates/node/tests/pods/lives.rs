@@ -275,3 +275,47 @@ c running
 ",
     );
 }
+
+#[test]
+fn init_containers_run_again_after_the_machine_was_started_anew() {
+    check(
+        "init prepare: sleep 1
+         sidecar proxy: while :
+         container main: while :
+         at 5 reboot
+         at 9 end
+----
+phase Pending Running
+ready False True False True
+main running terminated/Error/137 running
+prepare running terminated/Completed/0 running terminated/Completed/0
+proxy running terminated/Error/137 running
+0.0 start prepare 0
+1.0 start proxy 0
+1.0 start main 0
+5.0 start prepare 1
+6.0 start proxy 1
+6.0 start main 1
+",
+    );
+}
+
+#[test]
+fn a_pod_that_takes_too_much_of_the_disk_is_evicted_within_a_second() {
+    check(
+        "grace 30
+         container c: trap '' TERM; while :
+         at 4 evict
+         at 9 end
+----
+phase Pending Running Failed
+ready False True False
+c running terminated/Error/137
+0.0 start c 0
+4.0 event Warning Evicted
+4.0 signal c 15
+5.0 kill c
+5.0 release
+",
+    );
+}

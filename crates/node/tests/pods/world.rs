@@ -61,6 +61,7 @@ pub(crate) struct World {
     reported: core::PodStatus,
     place: Place,
     volumes_ready: bool,
+    excess: Option<String>,
     memory: Memory,
     removal_asked: bool,
     finished: bool,
@@ -91,6 +92,7 @@ impl World {
             reported: serde_json::from_value(bound).expect("a status"),
             place: Place::None,
             volumes_ready: false,
+            excess: None,
             memory: Memory::default(),
             removal_asked: false,
             finished: false,
@@ -154,9 +156,37 @@ impl World {
                 self.pod["spec"]["ephemeralContainers"] = json!([
                     {"name": "dbg", "image": "stead.dev/host", "imagePullPolicy": "Never", "command": command}]);
             }
+            "evict" => self.excess = Some("too much".to_owned()),
+            "reboot" => self.reboot(),
             "image" => self.pod["spec"]["containers"][0]["image"] = json!("stead.dev/hostx"),
             other => panic!("no such act: {other}"),
         }
+    }
+
+    /// The machine is started anew: no process is left, and the daemon knows what is on disk.
+    fn reboot(&mut self) {
+        let now = self.now;
+        for life in self.lives.values_mut().flatten() {
+            life.attempt.former_boot = true;
+            life.end = life.end.filter(|(at, _)| *at <= now);
+            if let AttemptState::Created | AttemptState::Running { .. } = life.attempt.state {
+                life.attempt.state = AttemptState::Ended(End {
+                    code: 137,
+                    signal: Some(9),
+                    reason: "Error".to_owned(),
+                    start_failure: None,
+                    started: life.since,
+                    finished: now,
+                });
+                life.end = None;
+            }
+        }
+        self.verdicts.clear();
+        self.probers.clear();
+        self.hooks.clear();
+        self.hook_ends.clear();
+        let attempts = self.actual().attempts;
+        self.memory = Memory::resume(&attempts);
     }
 
     fn typed(&self) -> core::Pod {
@@ -189,6 +219,8 @@ impl World {
         };
         let spec = self.typed().spec.expect("a spec");
         Actual {
+            volumes_stale: false,
+            excess: self.excess.clone(),
             place: self.place,
             volumes_ready: self.volumes_ready,
             attempts: attempts.collect(),
@@ -223,7 +255,8 @@ impl World {
             lives,
             format!("{:?}{:?}", self.verdicts, self.hooks),
             self.removal_asked,
-            gate
+            gate,
+            self.excess
         ])
     }
 
@@ -415,6 +448,7 @@ impl World {
         let script = Script::parse(&command);
         let image = container["image"].as_str().map(str::to_owned);
         let attempt = Attempt {
+            former_boot: false,
             number: attempt,
             image,
             image_id: None,
