@@ -2,7 +2,10 @@
 //!
 //! Each workload is an example that users apply; needs root (the containers tier) and the servers' own packages.
 
+mod etcd;
+mod http;
 mod load;
+mod nginx;
 mod place;
 mod postgresql;
 mod redis;
@@ -14,8 +17,12 @@ use std::time::Duration;
 use place::Place;
 
 /// One workload: its name, and what writes, breaks and checks it.
-const WORKLOADS: [(&str, fn(&Place) -> Result<Story, String>); 2] =
-    [("postgresql", postgresql::run), ("redis", redis::run)];
+const WORKLOADS: [(&str, fn(&Place) -> Result<Story, String>); 4] = [
+    ("postgresql", postgresql::run),
+    ("redis", redis::run),
+    ("etcd", etcd::run),
+    ("nginx", nginx::run),
+];
 
 /// What happened to one workload.
 struct Story {

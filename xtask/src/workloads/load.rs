@@ -13,6 +13,8 @@ pub(super) struct Load {
     /// Times that a writer lost its connection, or found none.
     interrupted: AtomicU64,
     over: AtomicBool,
+    /// When a write was acknowledged last, and the longest time between two.
+    silence: Mutex<(Instant, Duration)>,
     /// What is being done to the workload now.
     doing: Mutex<&'static str>,
 }
@@ -26,6 +28,7 @@ impl Load {
             acknowledged: (0..writers).map(|_| AtomicU64::new(0)).collect(),
             interrupted: AtomicU64::new(0),
             over: AtomicBool::new(false),
+            silence: Mutex::new((Instant::now(), Duration::ZERO)),
             doing: Mutex::new("nothing"),
         }
     }
@@ -37,6 +40,21 @@ impl Load {
     /// One more write of this writer is acknowledged; its next number.
     pub(super) fn acknowledge(&self, writer: usize) {
         self.acknowledged[writer].fetch_add(1, Ordering::SeqCst);
+        if let Ok(mut silence) = self.silence.lock() {
+            let now = Instant::now();
+            // Before the first there was nobody to be silent.
+            if self.total() > 1 {
+                silence.1 = silence.1.max(now - silence.0);
+            }
+            silence.0 = now;
+        }
+    }
+
+    /// The longest time in which no write was acknowledged.
+    pub(super) fn longest_silence(&self) -> Duration {
+        self.silence
+            .lock()
+            .map_or(Duration::ZERO, |silence| silence.1)
     }
 
     /// The number of this writer's next write.

@@ -169,6 +169,30 @@ impl Place {
     }
 }
 
+impl Place {
+    /// `kill -9` of the daemon; no pod may be replaced and no container restarted by it.
+    pub(super) fn kill_daemon_alone(&self, set: &str, replicas: usize) -> Result<(), String> {
+        let before = self.identities(set, replicas)?;
+        self.kill_daemon()?;
+        let after = self.identities(set, replicas)?;
+        (before == after)
+            .then_some(())
+            .ok_or_else(|| format!("pods changed from {before:?} to {after:?}"))
+    }
+
+    /// Gives a set of an example another template, and waits until it is rolled out.
+    pub(super) fn roll(&self, example: &str, set: &str) -> Result<(), String> {
+        let labels = format!("    metadata:\n      labels:\n        app: {set}\n");
+        let annotated = format!("{labels}      annotations:\n        release: second\n");
+        self.apply(&example_with(example, &labels, &annotated)?)?;
+        self.until_rest(set)?;
+        let status = self.get("statefulset", set)?["status"].clone();
+        (status["updatedReplicas"] == status["replicas"])
+            .then_some(())
+            .ok_or_else(|| format!("{set} is not rolled out: {status}"))
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         // The run is over whatever this says; what it says is shown.
