@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use stead_statefulset::{self as statefulset, Decision, Freshness, Mark, Observed, Step};
+use stead_statefulset::{
+    self as statefulset, Decision, Freshness, Mark, Observed, Owner as Ours, Owners, Step,
+};
 
 use crate::object::{
     Claim, Claims, Deleting, Kind, Life, ORDINALS, Owner, Pod, Pods, Revision, Revisions, Set,
@@ -371,17 +373,13 @@ fn small<T: TryInto<u8>>(number: T) -> u8 {
         .expect("numbers of the worlds are small")
 }
 
-fn owner(owners: &Value) -> Owner {
-    let owners = owners.as_array().map_or(&[][..], Vec::as_slice);
-    let word = |owner: &Value, key: &str| owner[key].as_str().unwrap_or_default().to_owned();
-    match owners {
-        [] => Owner::Nobody,
-        [one] => match &*word(one, "kind") {
-            "StatefulSet" => Owner::Set(number(&word(one, "uid"))),
-            "Pod" => Owner::Pod(number(&word(one, "uid"))),
-            _ => Owner::Stranger,
-        },
-        [..] => panic!("a claim of the worlds has one owner at most, not {owners:?}"),
+fn owner(owners: &Owners) -> Owner {
+    match (&*owners.others, &owners.ours) {
+        ([], None) => Owner::Nobody,
+        ([], Some(Ours::Set { uid, .. })) => Owner::Set(number(uid)),
+        ([], Some(Ours::Pod { uid, .. })) => Owner::Pod(number(uid)),
+        ([_], None) => Owner::Stranger,
+        (_, _) => panic!("a claim of the worlds has one owner at most, not {owners:?}"),
     }
 }
 

@@ -111,7 +111,7 @@ impl Step {
             } => merge(
                 Resource::Claims,
                 claim,
-                owners_patch(uid, resource_version, owners),
+                owners_patch(uid, resource_version, owners.references(set)),
             ),
             Step::CreatePod {
                 pod,
@@ -157,8 +157,8 @@ impl Step {
 }
 
 /// upstream: updateClaimOwnerRefForSetAndPod, sent as a PUT there.
-fn owners_patch(uid: &str, resource_version: &str, owners: &Json) -> Value {
-    json!({"metadata": {"uid": uid, "resourceVersion": resource_version, "ownerReferences": owners.value()}})
+fn owners_patch(uid: &str, resource_version: &str, owners: Vec<Value>) -> Value {
+    json!({"metadata": {"uid": uid, "resourceVersion": resource_version, "ownerReferences": owners}})
 }
 
 /// upstream: updateIdentity and updateStorage, sent as a PUT there.

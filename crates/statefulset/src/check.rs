@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::decision::{Decision, Lane};
 use crate::identity::{self, Ordinal};
 use crate::observed::{Claim, Observed, Pod, Retention, Strategy};
+use crate::owners::{Owner, Owners};
 use crate::step::{DeleteReason, Step};
 
 /// A rule that a decision breaks: our own bug. Nothing of such a decision may be carried out.
@@ -396,11 +397,15 @@ fn owns_claims_by_policy(seen: &Observed, decision: &Decision) -> Vec<String> {
     })
 }
 
-fn has_owner(owners: &Value, kind: &str, uid: &str) -> bool {
+fn has_owner(owners: &Owners, kind: &str, uid: &str) -> bool {
     let is =
         |owner: &Value, key: &str, text: &str| owner.get(key).is_some_and(|value| value == text);
-    let mut owners = owners.as_array().into_iter().flatten();
-    owners.any(|owner| is(owner, "kind", kind) && is(owner, "uid", uid))
+    let is_ours = owners.ours.as_ref().is_some_and(|owner| match owner {
+        Owner::Set { uid: has, .. } => kind == "StatefulSet" && **has == *uid,
+        Owner::Pod { uid: has, .. } => kind == "Pod" && **has == *uid,
+    });
+    let mut others = owners.others.iter();
+    is_ours || others.any(|owner| is(owner, "kind", kind) && is(owner, "uid", uid))
 }
 
 fn leaves_a_deleted_set(seen: &Observed, decision: &Decision) -> Vec<String> {

@@ -16,6 +16,7 @@ use crate::blocker::{Blocker, Retry};
 use crate::decision::{Decision, Plan};
 use crate::event::KubeEvent;
 use crate::observed::{Observed, Ready, Strategy};
+use crate::replica::Member;
 use crate::revision;
 use crate::status::Status;
 use crate::step::Step;
@@ -35,8 +36,11 @@ pub fn decide(seen: &Observed) -> Decision {
     if let ControlFlow::Break(blocker) = membership::adopt_revisions(seen, &history, &mut plan) {
         return refused(seen, blocker);
     }
-    let claimed = membership::claim_pods(seen, &mut plan);
-    let revisions = revision::choose(seen, &history, &mut plan);
+    let revisions = revision::choose(seen, &history);
+    let claimed = membership::claim_pods(seen, &revisions, &mut plan);
+    if let Some(step) = &revisions.step {
+        plan.prologue.push(vec![vec![step.clone()]]);
+    }
     let mut round = Round::new(seen, &revisions, &claimed, plan);
     let finished = phases(&mut round).is_continue();
     if finished {
@@ -104,7 +108,7 @@ fn close(round: Round<'_>, old_revisions: Vec<Step>) -> Decision {
     let recheck_at = if failing {
         None
     } else {
-        next_available(seen, &round.claimed, &status)
+        next_available(seen, round.claimed, &status)
     };
     Decision {
         plan,
@@ -116,17 +120,14 @@ fn close(round: Round<'_>, old_revisions: Vec<Step>) -> Decision {
 }
 
 /// When the next ready pod becomes available. upstream: FindMinNextPodAvailabilityCheck.
-fn next_available(
-    seen: &Observed,
-    claimed: &[&crate::observed::Pod],
-    status: &Status,
-) -> Option<Timestamp> {
+fn next_available(seen: &Observed, claimed: &[Member<'_>], status: &Status) -> Option<Timestamp> {
     let all_available = status.ready_replicas == status.available_replicas;
     if seen.set.min_ready_seconds == 0 || all_available {
         return None;
     }
     let coming = claimed
         .iter()
+        .map(|member| member.pod)
         .filter(|pod| pod.ready != Ready::No)
         .filter_map(|pod| pod.available_at(&seen.set));
     let fallback = seen

@@ -50,6 +50,12 @@ pub fn pod_name(set: &str, ordinal: Ordinal) -> Arc<str> {
     format!("{set}-{ordinal}").into()
 }
 
+/// The member's name is the one that its ordinal's pod has: `web-1`, not `web-01`. Made without building that name.
+pub(crate) fn is_canonical(pod: &str) -> bool {
+    let digits = pod.rsplit_once('-').map_or("", |(_, digits)| digits);
+    digits == "0" || !digits.starts_with('0')
+}
+
 /// The one name of the claim that the ordinal holds from this claim template.
 pub fn claim_name(template: &str, set: &str, ordinal: Ordinal) -> Arc<str> {
     format!("{template}-{set}-{ordinal}").into()

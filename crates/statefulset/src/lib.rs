@@ -30,6 +30,7 @@ mod event;
 pub mod identity;
 mod json;
 mod observed;
+mod owners;
 mod replica;
 mod revision;
 mod status;
@@ -47,5 +48,6 @@ pub use observed::{
     Objects, Observed, OwnerReference, OwnerRole, Pairs, Phase, Place, Pod, Ready, Resource,
     Retention, RetentionPolicy, Revision, Rolling, Set, Strategy,
 };
+pub use owners::{Owner, Owners};
 pub use status::Status;
 pub use step::{DeleteReason, ReleaseReason, Repair, Step};

@@ -116,6 +116,14 @@ impl Observed {
 
     /// The claims of an ordinal that there are, in the order of their templates.
     pub fn claims_of(&self, ordinal: Ordinal) -> impl Iterator<Item = &Arc<Claim>> {
+        self.placed_claims_of(ordinal).map(|(_, claim)| claim)
+    }
+
+    /// The same, each with its place.
+    pub(crate) fn placed_claims_of(
+        &self,
+        ordinal: Ordinal,
+    ) -> impl Iterator<Item = (Place, &Arc<Claim>)> {
         let first = Place {
             ordinal,
             template: 0,
@@ -124,7 +132,9 @@ impl Observed {
             ordinal,
             template: u32::MAX,
         };
-        self.claims.range(first..=last).map(|(_, claim)| claim)
+        self.claims
+            .range(first..=last)
+            .map(|(place, claim)| (*place, claim))
     }
 }
 

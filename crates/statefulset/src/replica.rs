@@ -1,10 +1,54 @@
-//! The predicates of a pod: created, terminal, ready, available, and why not.
+//! The predicates of a pod: created, terminal, ready, available, and why not; and a member, of which they were asked once.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::blocker::Blocker;
 use crate::identity::{self, Ordinal};
 use crate::observed::{Observed, Phase, Pod, Ready, Set};
+use crate::revision::Revisions;
+
+/// A pod of the set with what a decision asks of it again and again, asked once: in large sets pods are far apart in memory.
+#[derive(Clone, Copy)]
+pub(crate) struct Member<'a> {
+    pub(crate) pod: &'a Pod,
+    /// Something has reported on it.
+    pub(crate) created: bool,
+    /// Running and ready.
+    pub(crate) ready: bool,
+    /// Ready for long enough, whatever its phase.
+    pub(crate) available: bool,
+    /// Being stopped.
+    pub(crate) terminating: bool,
+    /// It has the current revision.
+    pub(crate) current: bool,
+    /// It has the update revision.
+    pub(crate) updated: bool,
+}
+
+impl<'a> Member<'a> {
+    pub(crate) fn of(seen: &Observed, revisions: &Revisions, pod: &'a Pod) -> Member<'a> {
+        let revision = pod.revision();
+        let updated = revision == Some(&revisions.update.name);
+        Member {
+            pod,
+            created: pod.is_created(),
+            ready: pod.is_running_and_ready(),
+            available: pod.is_available(seen),
+            terminating: pod.terminating,
+            current: if revisions.are_one() {
+                updated
+            } else {
+                revision == Some(&revisions.current.name)
+            },
+            updated,
+        }
+    }
+
+    /// Not available, or being stopped.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        self.terminating || !self.available
+    }
+}
 
 impl Pod {
     /// Something has reported on it. upstream: isCreated.
@@ -67,23 +111,22 @@ impl Pod {
 
     /// What those who wait for this pod wait for; `None` where they need not.
     pub(crate) fn why_unavailable(&self, seen: &Observed) -> Option<Blocker> {
-        let pod = self.name.clone();
+        let pod = || self.name.clone();
         if self.terminating {
-            return Some(Blocker::Terminating { pod });
+            return Some(Blocker::Terminating { pod: pod() });
         }
         if self.phase != Phase::Running {
             return Some(Blocker::NotRunning {
-                pod,
+                pod: pod(),
                 phase: self.phase,
             });
         }
         if self.ready == Ready::No {
-            return Some(Blocker::NotReady { pod });
+            return Some(Blocker::NotReady { pod: pod() });
         }
-        let min_ready_seconds = seen.set.min_ready_seconds;
-        (!self.is_available(seen)).then_some(Blocker::NotAvailable {
-            pod,
-            min_ready_seconds,
+        (!self.is_available(seen)).then(|| Blocker::NotAvailable {
+            pod: pod(),
+            min_ready_seconds: seen.set.min_ready_seconds,
             available_at: self.available_at(&seen.set),
         })
     }

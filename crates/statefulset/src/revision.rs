@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::decision::Plan;
 use crate::identity;
 use crate::json::Json;
-use crate::observed::{Observed, Pod, Revision, Set};
+use crate::observed::{Observed, Revision, Set};
+use crate::replica::Member;
 use crate::step::Step;
 
 /// The two revisions that a decision is about; they are the same one when no update is under way.
@@ -20,6 +20,15 @@ pub(crate) struct Revisions {
     pub(crate) collision_count: i32,
     /// Names that a new revision would have had, were they free.
     pub(crate) taken: Vec<Arc<str>>,
+    /// What makes the update revision exist, or the newest, where it is not.
+    pub(crate) step: Option<Step>,
+}
+
+impl Revisions {
+    /// No update is under way.
+    pub(crate) fn are_one(&self) -> bool {
+        Arc::ptr_eq(&self.current.name, &self.update.name) || self.current.name == self.update.name
+    }
 }
 
 /// A revision that pods are made of.
@@ -44,15 +53,16 @@ pub(crate) fn history(seen: &Observed) -> Vec<&Arc<Revision>> {
     history
 }
 
-/// Chooses the current and the update revision and plans what is needed for the latter to exist and to be the newest.
+/// Chooses the current and the update revision and what is needed for the latter to exist and to be the newest.
 ///
 /// upstream: getStatefulSetRevisions.
-pub(crate) fn choose(seen: &Observed, history: &[&Arc<Revision>], plan: &mut Plan) -> Revisions {
+pub(crate) fn choose(seen: &Observed, history: &[&Arc<Revision>]) -> Revisions {
     let set = &seen.set;
     let New {
         update,
         collision_count,
         taken,
+        step,
     } = match wanted(seen, history) {
         Wanted::Newest(newest) => New::nothing(set, newest),
         Wanted::Again(older, to) => {
@@ -63,10 +73,12 @@ pub(crate) fn choose(seen: &Observed, history: &[&Arc<Revision>], plan: &mut Pla
                 from,
                 to,
             };
-            plan.prologue.push(vec![vec![renumber]]);
-            New::nothing(set, older)
+            New {
+                step: Some(renumber),
+                ..New::nothing(set, older)
+            }
         }
-        Wanted::New(number) => create(seen, number, plan),
+        Wanted::New(number) => create(seen, number),
     };
     let named = |it: &&&Arc<Revision>| set.status.current_revision.as_ref() == Some(&it.name);
     let current = history.iter().find(named).map(|it| target(set, it));
@@ -75,6 +87,7 @@ pub(crate) fn choose(seen: &Observed, history: &[&Arc<Revision>], plan: &mut Pla
         update,
         collision_count,
         taken,
+        step,
     }
 }
 
@@ -83,6 +96,7 @@ struct New {
     update: Target,
     collision_count: i32,
     taken: Vec<Arc<str>>,
+    step: Option<Step>,
 }
 
 impl New {
@@ -92,6 +106,7 @@ impl New {
             update: target(set, revision),
             collision_count: set.status.collision_count.unwrap_or_default(),
             taken: Vec::new(),
+            step: None,
         }
     }
 }
@@ -157,7 +172,7 @@ fn means_the_same(set: &Set, newest: &Revision) -> bool {
 ///
 /// A name taken by equal data is that revision (ours in a cache that lagged, or a stranger's: upstream asks no more). Taken by other
 /// data, the collision count goes up and the next name is tried; the hash label stays that of the first.
-fn create(seen: &Observed, number: i64, plan: &mut Plan) -> New {
+fn create(seen: &Observed, number: i64) -> New {
     let set = &seen.set;
     let mut collision_count = set.status.collision_count.unwrap_or_default();
     let first = hash_of(&set.data_bytes, collision_count);
@@ -171,17 +186,18 @@ fn create(seen: &Observed, number: i64, plan: &mut Plan) -> New {
                 update,
                 collision_count,
                 taken,
+                step: None,
             };
         }
         collision_count = collision_count.wrapping_add(1);
         let hash = hash_of(&set.data_bytes, collision_count);
         name = identity::revision_name(&set.name, &hash);
     }
-    plan.prologue.push(vec![vec![Step::CreateRevision {
+    let step = Step::CreateRevision {
         revision: name.clone(),
         hash: first.into(),
         number,
-    }]]);
+    };
     let update = Target {
         name,
         template: set.template.clone(),
@@ -190,6 +206,7 @@ fn create(seen: &Observed, number: i64, plan: &mut Plan) -> New {
         update,
         collision_count,
         taken,
+        step: Some(step),
     }
 }
 
@@ -200,12 +217,16 @@ pub(crate) fn truncate(
     seen: &Observed,
     history: &[&Arc<Revision>],
     revisions: &Revisions,
-    claimed: &[&Pod],
+    claimed: &[Member<'_>],
 ) -> Vec<Step> {
     let Some(limit) = seen.set.history_limit else {
         return Vec::new();
     };
-    let mut live: BTreeSet<&str> = claimed.iter().filter_map(|pod| pod.revision()).collect();
+    if history.len() <= usize::try_from(limit).unwrap_or(usize::MAX) {
+        return Vec::new();
+    }
+    let others = claimed.iter().filter(|it| !it.current && !it.updated);
+    let mut live: BTreeSet<&str> = others.filter_map(|it| it.pod.revision()).collect();
     live.insert(&revisions.current.name);
     live.insert(&revisions.update.name);
     let old: Vec<_> = history

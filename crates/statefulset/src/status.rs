@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::observed::{Observed, Pod, Set};
+use crate::observed::{Observed, Set};
+use crate::replica::Member;
 use crate::revision::Revisions;
 
 /// `StatefulSetStatus` without its conditions, which a decision neither reads nor writes: whoever put them there keeps them.
@@ -33,11 +34,11 @@ pub struct Status {
 }
 
 impl Status {
-    /// Counts these pods. upstream: updateStatus, computeReplicaStatus.
+    /// Counts these members. upstream: updateStatus, computeReplicaStatus.
     pub(crate) fn count<'a>(
         seen: &Observed,
         revisions: &Revisions,
-        pods: impl Iterator<Item = &'a Pod>,
+        members: impl Iterator<Item = &'a Member<'a>>,
     ) -> Status {
         let mut status = Status {
             observed_generation: seen.set.generation,
@@ -46,30 +47,22 @@ impl Status {
             collision_count: Some(revisions.collision_count),
             ..Status::default()
         };
-        for pod in pods {
-            status.add(seen, revisions, pod);
-        }
+        members.for_each(|member| status.add(member));
         status
     }
 
-    fn add(&mut self, seen: &Observed, revisions: &Revisions, pod: &Pod) {
+    fn add(&mut self, member: &Member<'_>) {
         let tally =
             |counter: &mut u32, holds: bool| *counter = counter.saturating_add(u32::from(holds));
-        let stays = pod.is_created() && !pod.terminating;
-        tally(&mut self.replicas, pod.is_created());
-        tally(&mut self.ready_replicas, pod.is_running_and_ready());
+        let stays = member.created && !member.terminating;
+        tally(&mut self.replicas, member.created);
+        tally(&mut self.ready_replicas, member.ready);
         tally(
             &mut self.available_replicas,
-            pod.is_running_and_ready() && pod.is_available(seen),
+            member.ready && member.available,
         );
-        tally(
-            &mut self.current_replicas,
-            stays && pod.revision() == Some(&revisions.current.name),
-        );
-        tally(
-            &mut self.updated_replicas,
-            stays && pod.revision() == Some(&revisions.update.name),
-        );
+        tally(&mut self.current_replicas, stays && member.current);
+        tally(&mut self.updated_replicas, stays && member.updated);
     }
 
     /// The update revision becomes the current one when every wanted pod has it and is ready.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::identity::Ordinal;
 use crate::json::Json;
 use crate::observed::Phase;
+use crate::owners::Owners;
 use crate::status::Status;
 
 /// A single write to the API. [`Step::call`](crate::Step::call) says how it is sent.
@@ -84,8 +85,8 @@ pub enum Step {
         resource_version: Arc<str>,
         /// Ordinal that it belongs to.
         ordinal: Ordinal,
-        /// All `ownerReferences` it shall have, a list.
-        owners: Json,
+        /// The owners it shall have.
+        owners: Owners,
     },
     /// Make the pod of an ordinal; its claims come earlier in the same lane.
     CreatePod {
@@ -234,7 +235,7 @@ impl fmt::Display for Step {
                 ordinal: _,
                 owners,
             } => {
-                write!(out, "patch claim {claim} to be owned by {}", Owners(owners))
+                write!(out, "patch claim {claim} to be owned by {owners}")
             }
             Step::CreatePod {
                 pod,
@@ -257,28 +258,6 @@ impl fmt::Display for Step {
             } => write!(out, "delete pod {pod} because {because}"),
             Step::WriteStatus { status: _ } => write!(out, "write status"),
         }
-    }
-}
-
-struct Owners<'a>(&'a Json);
-
-impl fmt::Display for Owners<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let owners = self.0.as_array().map_or(&[][..], Vec::as_slice);
-        if owners.is_empty() {
-            return out.write_str("nobody");
-        }
-        for (index, owner) in owners.iter().enumerate() {
-            let word = |key| {
-                owner
-                    .get(key)
-                    .and_then(serde_json::Value::as_str)
-                    .unwrap_or_default()
-            };
-            let separator = if index == 0 { "" } else { ", " };
-            write!(out, "{separator}{} {}", word("kind"), word("name"))?;
-        }
-        Ok(())
     }
 }
 

@@ -11,8 +11,8 @@ use stead_apiserver::{
     View, handle,
 };
 use stead_statefulset::{
-    self as statefulset, Action, DeleteReason, Json, Ordinal, PatchKind, ReleaseReason, Repair,
-    Step, identity,
+    self as statefulset, Action, DeleteReason, Ordinal, Owner as Ours, Owners, PatchKind,
+    ReleaseReason, Repair, Step, identity,
 };
 
 use super::{Careless, Refusal, carry_out, stop_pod};
@@ -343,13 +343,16 @@ impl Pair {
                     || "1".to_owned(),
                     |there| text(&there["metadata"]["resourceVersion"]),
                 );
-                let owners = match owner {
-                    Owner::Nobody | Owner::Stranger => json!([]),
-                    Owner::Set(_) => json!([identity::set_reference(set)]),
-                    Owner::Pod(uid) => json!([identity::pod_reference(
-                        &pod(ordinal),
-                        &pod_uid(self, ordinal, uid)
-                    )]),
+                let ours = match owner {
+                    Owner::Nobody | Owner::Stranger => None,
+                    Owner::Set(_) => Some(Ours::Set {
+                        name: set.name.clone(),
+                        uid: set.uid.clone(),
+                    }),
+                    Owner::Pod(uid) => Some(Ours::Pod {
+                        name: pod(ordinal),
+                        uid: pod_uid(self, ordinal, uid),
+                    }),
                 };
                 Step::PatchClaim {
                     claim: claim(ordinal),
@@ -360,7 +363,10 @@ impl Pair {
                         seen.into()
                     },
                     ordinal: Ordinal(u32::from(ordinal)),
-                    owners: Json::new(owners),
+                    owners: Owners {
+                        ours,
+                        ..Owners::default()
+                    },
                 }
             }
             Op::CreatePod {

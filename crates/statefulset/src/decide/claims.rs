@@ -1,27 +1,26 @@
 //! Claims: made before their pod, never deleted; what the garbage collector may delete is said by owner references alone.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-
-use serde_json::Value;
 
 use crate::blocker::Blocker;
 use crate::decision::Lane;
 use crate::event::{KubeEvent, Verb};
 use crate::identity::{self, Ordinal};
-use crate::json::Json;
 use crate::observed::{Claim, Observed, OwnerReference, OwnerRole, Place, Pod, Retention, Set};
+use crate::owners::{Owner, Owners};
 use crate::step::Step;
 
 use super::round::Round;
 
 /// The two owners that the retention policy knows.
-struct Owners<'a> {
+struct Policy<'a> {
     set: &'a Set,
     set_role: OwnerRole,
-    pod: Arc<str>,
-    /// Empty for a pod that is not made yet.
-    pod_uid: &'a str,
+    pod: Cow<'a, Arc<str>>,
+    /// `None` for a pod that is not made yet.
+    pod_uid: Option<&'a Arc<str>>,
     /// The pod's ordinal is not wanted any more.
     condemned: bool,
 }
@@ -123,9 +122,9 @@ pub(super) fn follow_condemned(round: &mut Round<'_>) -> ControlFlow<()> {
         .condemned
         .iter()
         .rev()
-        .map(|(ordinal, pod)| (*ordinal, *pod))
+        .map(|(ordinal, member)| (*ordinal, member.pod))
         .collect();
-    let mut lanes = Vec::new();
+    let mut lanes = Vec::with_capacity(condemned.len());
     for (ordinal, pod) in condemned {
         let mut lane = Lane::new();
         follow_retention(round, ordinal, pod, &mut lane);
@@ -144,7 +143,7 @@ pub(super) fn follow_retention(
     pod: &Pod,
     lane: &mut Lane,
 ) {
-    let owners = Owners::of(round.seen, ordinal, Some(pod));
+    let owners = Policy::of(round.seen, ordinal, Some(pod));
     if round
         .seen
         .claims_of(ordinal)
@@ -164,24 +163,20 @@ pub(super) fn settle_all(
     lane: &mut Lane,
 ) {
     let seen = round.seen;
-    let owners = Owners::of(seen, ordinal, pod);
-    for claim in seen.claims_of(ordinal) {
-        settle(round, &owners, claim, ordinal, lane);
+    let owners = Policy::of(seen, ordinal, pod);
+    for (place, claim) in seen.placed_claims_of(ordinal) {
+        settle(round, &owners, place, claim, lane);
     }
 }
 
 fn settle(
     round: &mut Round<'_>,
-    owners: &Owners<'_>,
-    claim: &Arc<Claim>,
-    ordinal: Ordinal,
+    owners: &Policy<'_>,
+    place: Place,
+    claim: &Claim,
     lane: &mut Lane,
 ) {
-    if round.settled_claims.contains(&claim.name) {
-        return;
-    }
     if owners.meet_a_stranger(claim) {
-        round.settled_claims.insert(claim.name.clone());
         round.events.push(conflict(&claim.name));
     }
     if owners.are_right_on(claim) {
@@ -189,19 +184,18 @@ fn settle(
     }
     let wanted = owners.wanted_on(claim);
     // differs: 0101. A reference with our UID under another kind is not ours to take away; upstream writes the same again and again.
-    if wanted
-        .iter()
-        .eq(claim.owners.iter().map(|owner| owner.raw.value()))
-    {
+    if wanted.stand_on(claim, owners.set) {
         return;
     }
-    round.settled_claims.insert(claim.name.clone());
+    if lane.is_empty() {
+        lane.reserve_exact(owners.set.claim_templates.len());
+    }
     lane.push(Step::PatchClaim {
         claim: claim.name.clone(),
         uid: claim.uid.clone(),
         resource_version: claim.resource_version.clone(),
-        ordinal,
-        owners: Json::new(Value::Array(wanted)),
+        ordinal: place.ordinal,
+        owners: wanted,
     });
 }
 
@@ -213,16 +207,16 @@ fn conflict(claim: &str) -> KubeEvent {
     KubeEvent::warning("ConflictingController", message)
 }
 
-impl<'a> Owners<'a> {
-    fn of(seen: &'a Observed, ordinal: Ordinal, pod: Option<&'a Pod>) -> Owners<'a> {
-        Owners {
+impl<'a> Policy<'a> {
+    fn of(seen: &'a Observed, ordinal: Ordinal, pod: Option<&'a Pod>) -> Policy<'a> {
+        Policy {
             set: &seen.set,
             set_role: OwnerRole::of(&seen.set.api_version, "StatefulSet"),
             pod: pod.map_or_else(
-                || identity::pod_name(&seen.set.name, ordinal),
-                |pod| pod.name.clone(),
+                || Cow::Owned(identity::pod_name(&seen.set.name, ordinal)),
+                |pod| Cow::Borrowed(&pod.name),
             ),
-            pod_uid: pod.map_or("", |pod| &pod.uid),
+            pod_uid: pod.map(|pod| &pod.uid),
             condemned: !seen.set.wants(ordinal),
         }
     }
@@ -240,7 +234,7 @@ impl<'a> Owners<'a> {
         if claim.owners.is_empty() {
             return self.wanted() == (false, false);
         }
-        let pod_uid = self.pod_uid;
+        let pod_uid = self.pod_uid();
         if is_stale(claim, |owner| self.is_set(owner), &self.set.uid)
             || is_stale(claim, |owner| is_pod(owner, &self.pod), pod_uid)
         {
@@ -281,7 +275,7 @@ impl<'a> Owners<'a> {
             if self.is_set(owner) {
                 owner.uid != self.set.uid
             } else if is_pod(owner, &self.pod) {
-                &*owner.uid != self.pod_uid
+                &*owner.uid != self.pod_uid()
             } else {
                 owner.controller
             }
@@ -293,7 +287,7 @@ impl<'a> Owners<'a> {
         let ours = claim
             .owners
             .iter()
-            .find(|owner| owner.uid == self.set.uid || &*owner.uid == self.pod_uid);
+            .find(|owner| owner.uid == self.set.uid || &*owner.uid == self.pod_uid());
         ours.is_some_and(|owner| !owner.controller)
     }
 
@@ -302,23 +296,35 @@ impl<'a> Owners<'a> {
     }
 
     /// The owners the claim shall have: strangers as they stand, then ours. upstream: updateClaimOwnerRefForSetAndPod.
-    fn wanted_on(&self, claim: &Claim) -> Vec<Value> {
+    fn wanted_on(&self, claim: &Claim) -> Owners {
         let strangers = claim
             .owners
             .iter()
             .filter(|owner| !self.is_set(owner) && !is_pod(owner, &self.pod));
-        let mut owners: Vec<Value> = strangers.map(|owner| owner.raw.value().clone()).collect();
-        if self.meet_a_stranger(claim) {
-            return owners;
+        let managed = self.meet_a_stranger(claim);
+        Owners {
+            others: strangers.map(|owner| owner.raw.clone()).collect(),
+            ours: if managed { None } else { self.ours() },
         }
-        let (set_wanted, pod_wanted) = self.wanted();
-        if set_wanted {
-            owners.push(identity::set_reference(self.set));
+    }
+
+    fn ours(&self) -> Option<Owner> {
+        match self.wanted() {
+            (true, _) => Some(Owner::Set {
+                name: self.set.name.clone(),
+                uid: self.set.uid.clone(),
+            }),
+            (false, true) => Some(Owner::Pod {
+                name: Arc::clone(&self.pod),
+                uid: self.pod_uid.cloned().unwrap_or_default(),
+            }),
+            (false, false) => None,
         }
-        if pod_wanted {
-            owners.push(identity::pod_reference(&self.pod, self.pod_uid));
-        }
-        owners
+    }
+
+    /// UID of the pod, empty for one that is not made yet.
+    fn pod_uid(&self) -> &str {
+        self.pod_uid.map_or("", |uid| uid)
     }
 
     fn is_set(&self, owner: &OwnerReference) -> bool {

@@ -25,7 +25,7 @@ fn all(round: &mut Round<'_>) -> ControlFlow<()> {
         .condemned
         .iter()
         .rev()
-        .map(|(ordinal, pod)| (*ordinal, *pod))
+        .map(|(ordinal, member)| (*ordinal, member.pod))
         .collect();
     let mut lanes = Vec::with_capacity(condemned.len());
     for (ordinal, pod) in condemned {
@@ -47,19 +47,20 @@ fn all(round: &mut Round<'_>) -> ControlFlow<()> {
 }
 
 fn highest(round: &mut Round<'_>) -> ControlFlow<()> {
-    let Some((ordinal, pod)) = round
+    let Some((ordinal, member)) = round
         .condemned
         .last_key_value()
-        .map(|(ordinal, pod)| (*ordinal, *pod))
+        .map(|(ordinal, member)| (*ordinal, *member))
     else {
         return ControlFlow::Continue(());
     };
-    if pod.terminating {
+    let pod = member.pod;
+    if member.terminating {
         return round.stop(Blocker::Terminating {
             pod: pod.name.clone(),
         });
     }
-    let healthy = pod.is_running_and_ready() && pod.is_available(round.seen);
+    let healthy = member.ready && member.available;
     if !healthy && let Some(behind) = lowest_sick(round).filter(|behind| behind.name != pod.name) {
         let behind = behind.name.clone();
         return round.stop(Blocker::CondemnedWaits {
@@ -77,6 +78,6 @@ fn lowest_sick<'a>(round: &Round<'a>) -> Option<&'a Pod> {
     round
         .condemned
         .values()
-        .find(|pod| pod.is_unavailable(round.seen))
-        .copied()
+        .find(|member| member.is_unavailable())
+        .map(|member| member.pod)
 }

@@ -14,6 +14,7 @@ use crate::event::Verb;
 use crate::identity::{self, Ordinal};
 use crate::json::Json;
 use crate::observed::{Observed, Phase, Pod};
+use crate::replica::Member;
 use crate::step::{DeleteReason, Repair, Step};
 
 use super::claims;
@@ -89,7 +90,7 @@ fn in_batches(round: &mut Round<'_>) -> ControlFlow<()> {
 
 /// One ordinal. upstream: processReplica.
 fn replica(round: &mut Round<'_>, ordinal: Ordinal, lane: &mut Lane) -> Verdict {
-    let Some(pod) = round.living.get(&ordinal).copied() else {
+    let Some(Member { pod, .. }) = round.living.get(&ordinal).copied() else {
         return missing(round, ordinal, None, lane);
     };
     if pod.is_terminal() {
@@ -182,11 +183,10 @@ fn why_not_creatable(
 /// Gives a pod back its identity and storage, and its claims their owners. upstream: UpdateStatefulPod.
 fn repair(round: &mut Round<'_>, pod: &Pod, ordinal: Ordinal, lane: &mut Lane) -> Verdict {
     let seen = round.seen;
-    let canonical = identity::pod_name(&seen.set.name, ordinal);
-    if pod.name != canonical {
+    if !identity::is_canonical(&pod.name) {
         round.blocked.push(Blocker::OddName {
             pod: pod.name.clone(),
-            canonical,
+            canonical: identity::pod_name(&seen.set.name, ordinal),
         });
         return Verdict::Fail;
     }
@@ -197,7 +197,10 @@ fn repair(round: &mut Round<'_>, pod: &Pod, ordinal: Ordinal, lane: &mut Lane) -
     if because.storage && !claims::create_missing(round, ordinal, Some(Verb::Update), lane) {
         return Verdict::Fail;
     }
-    claims::follow_retention(round, ordinal, pod, lane);
+    // A pending pod's claims are settled by now.
+    if pod.phase != Phase::Pending {
+        claims::follow_retention(round, ordinal, pod, lane);
+    }
     if because.identity || because.storage {
         lane.push(update(seen, pod, ordinal, because));
     }

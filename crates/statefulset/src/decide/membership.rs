@@ -6,6 +6,8 @@ use std::sync::Arc;
 use crate::blocker::Blocker;
 use crate::decision::{Lane, Plan};
 use crate::observed::{Observed, Pod, Revision};
+use crate::replica::Member;
+use crate::revision::Revisions;
 use crate::step::{ReleaseReason, Step};
 
 /// Adopts the revisions that have no controller. upstream: adoptOrphanRevisions.
@@ -44,14 +46,18 @@ pub(super) fn adopt_revisions(
 
 /// The set's pods: those it controls and that belong to it, and orphans that do and are adopted now. Those it controls that no
 /// longer belong are released. upstream: getPodsForStatefulSet, ClaimPods.
-pub(super) fn claim_pods<'a>(seen: &'a Observed, plan: &mut Plan) -> Vec<&'a Pod> {
+pub(super) fn claim_pods<'a>(
+    seen: &'a Observed,
+    revisions: &Revisions,
+    plan: &mut Plan,
+) -> Vec<Member<'a>> {
     let mut claimed = Vec::with_capacity(seen.pods.len());
     let mut lanes = Vec::new();
     for pod in seen.pods.values() {
         match relation(seen, pod) {
-            Relation::Member => claimed.push(&**pod),
+            Relation::Member => claimed.push(Member::of(seen, revisions, pod)),
             Relation::Adoptable => {
-                claimed.push(&**pod);
+                claimed.push(Member::of(seen, revisions, pod));
                 lanes.push(vec![Step::AdoptPod {
                     pod: pod.name.clone(),
                     uid: pod.uid.clone(),

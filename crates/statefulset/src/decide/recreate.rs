@@ -16,23 +16,28 @@ pub(super) fn clear(round: &mut Round<'_>) -> ControlFlow<()> {
         .living
         .iter()
         .chain(&round.condemned)
-        .map(|(ordinal, pod)| (*ordinal, *pod));
+        .map(|(ordinal, member)| (*ordinal, *member));
     let old: Vec<_> = all
-        .filter(|(_, pod)| pod.is_created() && round.is_outdated(pod))
+        .filter(|(_, member)| member.created && !member.updated)
         .collect();
     let Some((_, first)) = old.first() else {
         return ControlFlow::Continue(());
     };
     let blocker = Blocker::OldRevisionRemains {
-        pod: first.name.clone(),
+        pod: first.pod.name.clone(),
     };
     let staying: Vec<_> = old
         .into_iter()
-        .filter(|(_, pod)| !pod.terminating)
+        .filter(|(_, member)| !member.terminating)
         .collect();
     let lanes: Vec<_> = staying
         .into_iter()
-        .map(|(ordinal, pod)| round.delete_outdated(pod, ordinal).into_iter().collect())
+        .map(|(ordinal, member)| {
+            round
+                .delete_outdated(member.pod, ordinal)
+                .into_iter()
+                .collect()
+        })
         .collect();
     round.wave(lanes);
     round.stop(blocker)

@@ -9,6 +9,7 @@ use crate::decision::{Lane, Plan, Wave};
 use crate::event::KubeEvent;
 use crate::identity::Ordinal;
 use crate::observed::{Observed, Pod, Strategy};
+use crate::replica::Member;
 use crate::revision::{Revisions, Target};
 use crate::status::Status;
 use crate::step::{DeleteReason, Step};
@@ -17,18 +18,16 @@ pub(super) struct Round<'a> {
     pub(super) seen: &'a Observed,
     pub(super) revisions: &'a Revisions,
     /// Every pod of the set, those of no usable ordinal too.
-    pub(super) claimed: Vec<&'a Pod>,
+    pub(super) claimed: &'a [Member<'a>],
     /// Pods of wanted ordinals.
-    pub(super) living: BTreeMap<Ordinal, &'a Pod>,
+    pub(super) living: BTreeMap<Ordinal, Member<'a>>,
     /// Pods of unwanted ordinals.
-    pub(super) condemned: BTreeMap<Ordinal, &'a Pod>,
+    pub(super) condemned: BTreeMap<Ordinal, Member<'a>>,
     pub(super) plan: Plan,
     pub(super) blocked: Vec<Blocker>,
     pub(super) events: Vec<KubeEvent>,
-    /// Pods whose delete is planned; none is deleted twice in a round.
-    doomed: BTreeSet<Arc<str>>,
-    /// Claims whose owners are planned; none is patched twice in a round.
-    pub(super) settled_claims: BTreeSet<Arc<str>>,
+    /// Wanted ordinals whose pod's delete is planned; none is deleted twice in a round.
+    doomed: BTreeSet<Ordinal>,
     /// Update deletes of this round, which upstream takes off `currentReplicas`, whatever revision the pod had.
     rolled: u32,
 }
@@ -37,13 +36,13 @@ impl<'a> Round<'a> {
     pub(super) fn new(
         seen: &'a Observed,
         revisions: &'a Revisions,
-        claimed: &[&'a Pod],
+        claimed: &'a [Member<'a>],
         plan: Plan,
     ) -> Round<'a> {
         let mut round = Round {
             seen,
             revisions,
-            claimed: claimed.to_vec(),
+            claimed,
             living: BTreeMap::new(),
             condemned: BTreeMap::new(),
             plan,
@@ -55,18 +54,18 @@ impl<'a> Round<'a> {
                 .collect(),
             events: Vec::new(),
             doomed: BTreeSet::new(),
-            settled_claims: BTreeSet::new(),
             rolled: 0,
         };
-        round.place(claimed);
+        round.place();
         round
     }
 
-    fn place(&mut self, claimed: &[&'a Pod]) {
+    fn place(&mut self) {
         // upstream counts a pod whose number does not fit, but never moves it.
-        let mut placed: Vec<_> = claimed
+        let mut placed: Vec<_> = self
+            .claimed
             .iter()
-            .filter_map(|pod| Some((pod.ordinal?, *pod)))
+            .filter_map(|member| Some((member.pod.ordinal?, *member)))
             .collect();
         // Stable: of two spellings of an ordinal the later name counts, which is the canonical one.
         placed.sort_by_key(|(ordinal, _)| *ordinal);
@@ -105,7 +104,8 @@ impl<'a> Round<'a> {
         ordinal: Ordinal,
         because: DeleteReason,
     ) -> Option<Step> {
-        let first = self.doomed.insert(pod.name.clone());
+        // A condemned pod is met by one stage alone.
+        let first = !self.seen.set.wants(ordinal) || self.doomed.insert(ordinal);
         first.then(|| Step::DeletePod {
             pod: pod.name.clone(),
             uid: pod.uid.clone(),
@@ -123,10 +123,6 @@ impl<'a> Round<'a> {
             wants: self.revisions.update.name.clone(),
         };
         self.delete(pod, ordinal, because)
-    }
-
-    pub(super) fn is_outdated(&self, pod: &Pod) -> bool {
-        pod.revision() != Some(&self.revisions.update.name)
     }
 
     /// The revision that a missing pod of this ordinal gets. upstream: newVersionedStatefulSetPod.
@@ -153,7 +149,7 @@ impl<'a> Round<'a> {
         let available = self
             .living
             .values()
-            .filter(|pod| !pod.is_unavailable(self.seen))
+            .filter(|member| !member.is_unavailable())
             .count();
         self.seen
             .set
@@ -164,12 +160,12 @@ impl<'a> Round<'a> {
     /// The status after this round. A set that is being deleted counts every pod of its, others those with an ordinal.
     pub(super) fn status(&self) -> Status {
         let mut status = if self.seen.set.deleting {
-            Status::count(self.seen, self.revisions, self.claimed.iter().copied())
+            Status::count(self.seen, self.revisions, self.claimed.iter())
         } else {
             Status::count(
                 self.seen,
                 self.revisions,
-                self.living.values().chain(self.condemned.values()).copied(),
+                self.living.values().chain(self.condemned.values()),
             )
         };
         // upstream can fall below zero here, and its write is then refused.
@@ -183,7 +179,7 @@ impl<'a> Round<'a> {
         let outdated = self
             .living
             .values()
-            .filter(|pod| self.is_outdated(pod))
+            .filter(|member| !member.updated)
             .count();
         let pods = u32::try_from(outdated).unwrap_or(u32::MAX);
         if pods == 0 || self.rolled > 0 {

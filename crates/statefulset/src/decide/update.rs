@@ -4,12 +4,13 @@ use std::ops::ControlFlow;
 
 use crate::blocker::Blocker;
 use crate::identity::Ordinal;
-use crate::observed::{MaxUnavailable, Pod, Strategy};
+use crate::observed::{MaxUnavailable, Strategy};
+use crate::replica::Member;
 
 use super::round::Round;
 
 /// A pod at its ordinal.
-type Placed<'a> = (Ordinal, &'a Pod);
+type Placed<'a> = (Ordinal, Member<'a>);
 
 /// Deletes as many outdated pods as may be unavailable.
 ///
@@ -50,15 +51,20 @@ fn outdated<'a>(round: &Round<'a>, partition: u32) -> (Vec<Placed<'a>>, Vec<Plac
         .living
         .range(lowest..)
         .rev()
-        .map(|(ordinal, pod)| (*ordinal, *pod));
-    let outdated = above.filter(|(_, pod)| round.is_outdated(pod) && !pod.terminating);
-    outdated.partition(|(_, pod)| !pod.is_available(round.seen))
+        .map(|(ordinal, member)| (*ordinal, *member));
+    let outdated = above.filter(|(_, member)| !member.updated && !member.terminating);
+    outdated.partition(|(_, member)| !member.available)
 }
 
 fn delete(round: &mut Round<'_>, pods: &[Placed<'_>]) {
     let lanes: Vec<_> = pods
         .iter()
-        .map(|(ordinal, pod)| round.delete_outdated(pod, *ordinal).into_iter().collect())
+        .map(|(ordinal, member)| {
+            round
+                .delete_outdated(member.pod, *ordinal)
+                .into_iter()
+                .collect()
+        })
         .collect();
     round.wave(lanes);
 }
