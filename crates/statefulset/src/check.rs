@@ -25,7 +25,7 @@ pub struct Violation {
 /// A sentence and what breaks it.
 type Rule = (&'static str, fn(&Observed, &Decision) -> Vec<String>);
 
-const RULES: [Rule; 15] = [
+const RULES: [Rule; 16] = [
     (
         "a step about an existing object names one that was seen, by its UID",
         names_what_was_seen,
@@ -65,6 +65,10 @@ const RULES: [Rule; 15] = [
     (
         "a claim is owned only as the retention policy says",
         owns_claims_by_policy,
+    ),
+    (
+        "what is intended is stored before the first pod goes: the revision, then the owners of every claim that may go",
+        stores_what_it_intends_first,
     ),
     (
         "a set that is being deleted makes, deletes and repairs nothing",
@@ -406,6 +410,49 @@ fn has_owner(owners: &Owners, kind: &str, uid: &str) -> bool {
     });
     let mut others = owners.others.iter();
     is_ours || others.any(|owner| is(owner, "kind", kind) && is(owner, "uid", uid))
+}
+
+/// upstream: getStatefulSetRevisions stands before any change of a pod, and the claims of all condemned pods are handed over before the
+/// first of them is deleted.
+fn stores_what_it_intends_first(seen: &Observed, decision: &Decision) -> Vec<String> {
+    let plan = &decision.plan;
+    let early = plan.prologue.iter().flatten().flatten();
+    let early = complaints(early, |step| {
+        matches!(
+            step,
+            Step::CreateClaim { .. }
+                | Step::PatchClaim { .. }
+                | Step::CreatePod { .. }
+                | Step::UpdatePod { .. }
+                | Step::DeletePod { .. }
+        )
+    });
+    let stages = plan.stages.iter().flatten().flatten();
+    let late = complaints(stages.clone().chain(&plan.closing), |step| {
+        matches!(
+            step,
+            Step::CreateRevision { .. } | Step::RenumberRevision { .. }
+        )
+    });
+    let condemns = |step: &Step| {
+        matches!(
+            step,
+            Step::DeletePod {
+                because: DeleteReason::Condemned,
+                ..
+            }
+        )
+    };
+    let first_delete = plan
+        .stages
+        .iter()
+        .position(|wave| wave.iter().flatten().any(condemns));
+    let after = plan.stages.iter().skip(first_delete.unwrap_or(usize::MAX));
+    let handed_over_late = complaints(
+        after.flatten().flatten(),
+        |step| matches!(step, Step::PatchClaim { ordinal, .. } if !seen.set.wants(*ordinal)),
+    );
+    [early, late, handed_over_late].concat()
 }
 
 fn leaves_a_deleted_set(seen: &Observed, decision: &Decision) -> Vec<String> {

@@ -123,3 +123,76 @@ fn a_wrong_answer_is_caught() {
         told.text
     );
 }
+
+/// The regressions that are known by name. Each has a row in `scenarios/regressions.md`.
+const REGRESSIONS: [&str; 30] = [
+    "k#67250",
+    "k#137409",
+    "k#112307",
+    "k#119234",
+    "enhancements#1010",
+    "kr-return",
+    "kr#1662",
+    "kr#2285",
+    "kr#1104",
+    "KB#10641",
+    "KB#6082",
+    "rbg#307",
+    "cockroach#1151",
+    "luksa's leak",
+    "grafana's cancel",
+    "AWS#28",
+    "AWS-rollback",
+    "openbao#341",
+    "k#55045",
+    "CNPG-lost-WAL",
+    "formance#1634",
+    "tidb#7037",
+    "k#134773",
+    "k#64023",
+    "k#54368",
+    "quarks#741",
+    "k#68627",
+    "k#61998",
+    "kr-cancel",
+    "kr#2342",
+];
+
+#[test]
+fn every_known_regression_is_told_by_a_story_that_names_it_or_is_owed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios");
+    let page = std::fs::read_to_string(folder.join("regressions.md")).expect("the page is there");
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+        .map(|row| row.split(" | ").collect())
+        .skip(1)
+        .collect();
+    let names: Vec<&str> = rows.iter().map(|row| row[0]).collect();
+    assert_eq!(names, REGRESSIONS);
+    for row in &rows {
+        let [name, _, told_by] = row[..] else {
+            panic!("{row:?} has not three cells");
+        };
+        if ["owed: ", "every story: "]
+            .iter()
+            .any(|word| told_by.starts_with(word))
+        {
+            continue;
+        }
+        for file in told_by.split(", ") {
+            let story = std::fs::read_to_string(folder.join(file.trim_matches('`')))
+                .unwrap_or_else(|error| panic!("{name} is told by {file}: {error}"));
+            let sources = story
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .split_once("upstream: ");
+            let (_, sources) = sources.unwrap_or_else(|| panic!("{file} names no source"));
+            assert!(
+                sources.split(", ").any(|source| source == name),
+                "{file} does not name {name}"
+            );
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use stead_statefulset::{Decision, EventType, Mark, Observed, Step, check, decide};
+use stead_statefulset::{Action, Decision, EventType, Mark, Observed, Step, check, decide};
 
 use crate::world::World;
 
@@ -25,6 +25,17 @@ struct Teller {
     world: World,
     letters: BTreeSet<String>,
     told: Told,
+}
+
+/// A patch that names `finalizers` would write back a list that another may have changed meanwhile (kr#2342).
+fn wipes_finalizers(seen: &Observed, decision: &Decision) -> bool {
+    decision
+        .plan
+        .steps()
+        .any(|step| match step.call(&seen.set).action {
+            Action::Patch { patch, .. } => patch.to_string().contains("finalizers"),
+            Action::Create { .. } | Action::Delete { .. } => false,
+        })
 }
 
 /// Tells the story; `Err` names the line that cannot be understood.
@@ -413,6 +424,11 @@ impl Teller {
             check::all(&seen, &decision),
             [],
             "an invariant is broken, after\n{}",
+            self.told.text
+        );
+        assert!(
+            !wipes_finalizers(&seen, &decision),
+            "a patch names finalizers, after\n{}",
             self.told.text
         );
         self.told
