@@ -85,6 +85,10 @@ pub enum Thing {
     Namespace(PathBuf),
     /// A cgroup, relative to the hierarchies that it is in.
     Cgroup(PathBuf),
+    /// A table of the packet filter.
+    Table(String),
+    /// An interface of the machine's own that forwards since we asked.
+    Forwarding(String),
     /// A folder below /run.
     Folder(PathBuf),
 }
@@ -98,6 +102,8 @@ impl fmt::Display for Thing {
             Self::Address(address) => write!(f, "address {address} on lo"),
             Self::Namespace(path) => write!(f, "namespace {}", path.display()),
             Self::Cgroup(path) => write!(f, "cgroup {}", path.display()),
+            Self::Table(name) => write!(f, "table ip {name} of the packet filter"),
+            Self::Forwarding(name) => write!(f, "forwarding by interface {name}"),
             Self::Folder(path) => write!(f, "folder {}", path.display()),
         }
     }
@@ -110,6 +116,8 @@ impl From<Taken> for Thing {
             Taken::Address(address) => Self::Address(address),
             Taken::Namespace(path) => Self::Namespace(path),
             Taken::Cgroup(path) => Self::Cgroup(path),
+            Taken::Table(name) => Self::Table(name),
+            Taken::Forwarding(name) => Self::Forwarding(name),
             Taken::Folder(path) => Self::Folder(path),
         }
     }

@@ -4,9 +4,16 @@
 //! to the gateway. Packets between pods pass the machine, which forwards on these interfaces only. Namespaces (of
 //! IPC and host name too) are kept by files they are mounted on, so that no process need live for a pod to keep them.
 
+mod compile;
+mod feed;
+mod filter;
+mod forwarding;
 mod netlink;
+mod nftables;
+mod objects;
 mod owner;
 mod range;
+mod ruleset;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -19,6 +26,9 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use sha2::{Digest, Sha256};
 
+use compile::Machine;
+pub(crate) use feed::run as keep_rules;
+pub use filter::PodNetwork;
 use netlink::{Netlink, Route, Scope};
 pub(crate) use owner::{Owner, RUN, RunLock, Taken, give_back, instances, taken};
 pub(crate) use range::Range;
@@ -40,6 +50,7 @@ pub(crate) struct Network {
     _held: File,
     /// Folder of the namespaces' files, a folder for each pod.
     namespaces: PathBuf,
+    rules: PodNetwork,
 }
 
 impl Network {
@@ -48,6 +59,7 @@ impl Network {
         data_dir: &Path,
         asked: Option<Range>,
         recorded: Option<Range>,
+        services: Range,
     ) -> io::Result<Self> {
         let instance = instance(data_dir);
         // Of two that choose at the same time the second must see what the first has chosen.
@@ -87,12 +99,26 @@ impl Network {
         // Answers on the gateway's address even before there is a pod.
         let label = owner::label(&instance);
         netlink.add_address(LOOPBACK, range.gateway(), 32, Some(&label))?;
+        let rules = PodNetwork::new(Machine {
+            interfaces: format!("{PREFIX}{instance}"),
+            gateway: range.gateway(),
+            pods: range.block(),
+            services: services.block(),
+            opened: Vec::new(),
+            instance: instance.clone(),
+        });
         Ok(Self {
             instance,
             range,
             _held: held,
             namespaces,
+            rules,
         })
+    }
+
+    /// The network for whoever keeps its rules.
+    pub(crate) fn rules(&self) -> PodNetwork {
+        self.rules.clone()
     }
 
     pub(crate) fn range(&self) -> Range {
@@ -150,7 +176,10 @@ impl Network {
             source: Some(gateway),
             scope: Scope::Link,
         })?;
-        fs::write(format!("/proc/sys/net/ipv4/conf/{name}/forwarding"), "1")?;
+        // Packets with another's address do not come in; the API, on the machine's loopback, can be reached.
+        for setting in ["forwarding", "rp_filter", "route_localnet"] {
+            fs::write(format!("/proc/sys/net/ipv4/conf/{name}/{setting}"), "1")?;
+        }
         inside.set_up(LOOPBACK)?;
         inside.set_up(POD_INTERFACE)?;
         inside.add_address(POD_INTERFACE, address, 32, None)?;
@@ -184,6 +213,7 @@ impl Network {
 
     /// Gives back all that the network has of the machine. To be called when no pod lives any more.
     pub(crate) fn close(&self) -> io::Result<()> {
+        self.rules.close()?;
         let lock = RunLock::take()?;
         give_back(&lock, &self.instance)
     }

@@ -19,6 +19,7 @@ use crate::dns::{self, DnsError, DnsOptions};
 use crate::events::Recorder;
 use crate::images::Images;
 use crate::manager::{self, Command, Manager, Names};
+use crate::network;
 use crate::pod::Machine;
 use crate::runtime::{self, Runtime, RuntimeError, RuntimeOptions, Tier};
 use crate::service::{self, Desk};
@@ -56,6 +57,10 @@ pub struct NodeOptions {
     pub pids_limit: Option<u64>,
     /// The address of the machine in statuses (`hostIP`, the Node's InternalIP).
     pub host_ip: IpAddr,
+    /// The Services' addresses in CIDR form, as the API gives them out.
+    pub service_range: String,
+    /// The pods' own network in CIDR form, for the containers tier; `None` chooses a free one.
+    pub pod_range: Option<String>,
 }
 
 /// Processes and threads of a pod, unless told otherwise: more than a busy database has, fewer than a machine.
@@ -78,6 +83,8 @@ impl NodeOptions {
             workloads: true,
             pids_limit: Some(PIDS_LIMIT),
             host_ip: IpAddr::from([127, 0, 0, 1]),
+            service_range: "10.96.0.0/16".to_owned(),
+            pod_range: None,
         }
     }
 }
@@ -153,7 +160,11 @@ impl Node {
     /// [`StartError`] names what stands in the way.
     pub async fn start(client: kube::Client, options: NodeOptions) -> Result<Node, StartError> {
         let asked = options.tier;
-        let runtime_options = RuntimeOptions::new(options.data_dir.clone(), options.shim.clone());
+        let runtime_options = RuntimeOptions {
+            pod_range: options.pod_range.clone(),
+            service_range: options.service_range.clone(),
+            ..RuntimeOptions::new(options.data_dir.clone(), options.shim.clone())
+        };
         let probed = runtime_options.clone();
         // Trying what the machine allows blocks for some milliseconds.
         let reports = tokio::task::spawn_blocking(move || runtime::probe(&probed))
@@ -232,6 +243,10 @@ impl Node {
         {
             self.tasks
                 .spawn(keep_names(Arc::clone(shared), dns.zones()));
+        }
+        if let Some(network) = shared.runtime.pod_network() {
+            self.tasks
+                .spawn(network::keep_rules(shared.client.clone(), network));
         }
         let manager =
             Manager::new(Arc::clone(shared), machine, names).map_err(StartError::Runtime)?;

@@ -26,6 +26,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use keeper::write as write_keeper;
+pub use crate::network::PodNetwork;
 pub use open::{RuntimeOptions, TierReport, choose, open, probe};
 pub(crate) use process::{ProcessMark, all_pids, boot_id, raw_pid};
 pub(crate) use record::{
@@ -394,6 +395,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// The machine's address as pods with a network of their own reach it, where DNS is to answer them; `None` where
     /// pods share the machine's network.
     fn gateway(&self) -> Option<IpAddr> {
+        None
+    }
+
+    /// The pods' network, whose rules for Services and NetworkPolicies somebody must keep; `None` where pods share the
+    /// machine's network.
+    fn pod_network(&self) -> Option<PodNetwork> {
         None
     }
 

@@ -2,10 +2,12 @@
 //!
 //! upstream: rtnetlink(7). Only what a pod's two interfaces need is spelled here.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
 };
@@ -17,6 +19,7 @@ const NEW_ADDRESS: u16 = 20;
 const DELETE_ADDRESS: u16 = 21;
 const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
+const DELETE_ROUTE: u16 = 25;
 const GET_ROUTE: u16 = 26;
 
 const ERROR: u16 = 2;
@@ -34,6 +37,8 @@ const UP: u32 = 1;
 /// A length and a type stand before every attribute.
 const ATTRIBUTE_HEADER: usize = 4;
 const MESSAGE_HEADER: usize = 16;
+/// Says of an attribute that it holds attributes.
+const NESTED: u16 = 0x8000;
 /// The fixed part of a message about a link.
 const LINK_HEADER: usize = 16;
 /// The fixed part of a message about an address.
@@ -63,18 +68,116 @@ pub(super) struct Route {
     pub(super) scope: Scope,
 }
 
+impl Route {
+    fn message(self) -> Message {
+        let (destination, prefix) = self.to;
+        let scope = match self.scope {
+            Scope::Everywhere => 0,
+            Scope::Link => 253,
+        };
+        let (main_table, by_administrator, unicast) = (254, 4, 1);
+        let mut message = Message::default();
+        message.bytes.extend_from_slice(&[
+            IPV4,
+            prefix,
+            0,
+            0,
+            main_table,
+            by_administrator,
+            scope,
+            unicast,
+            0,
+            0,
+            0,
+            0,
+        ]);
+        if prefix > 0 {
+            message.attribute(1, &destination.octets());
+        }
+        message.attribute(4, &self.interface.to_ne_bytes());
+        if let Some(gateway) = self.gateway {
+            message.attribute(5, &gateway.octets());
+        }
+        if let Some(source) = self.source {
+            message.attribute(7, &source.octets());
+        }
+        message
+    }
+}
+
 /// A connection to the network namespace in which it was made.
 pub(super) struct Netlink(OwnedFd);
 
+/// One message of a transaction.
+#[derive(Debug)]
+pub(super) struct Command {
+    /// What it is about, for errors.
+    pub(super) what: String,
+    /// The kind of the message.
+    pub(super) kind: u16,
+    /// Beyond that it is a request.
+    pub(super) flags: u16,
+    /// The message without its header.
+    pub(super) body: Message,
+}
+
 impl Netlink {
+    /// Links, addresses and routes.
     pub(super) fn open() -> io::Result<Self> {
+        // NETLINK_ROUTE is the protocol without a number.
+        Self::open_protocol(None)
+    }
+
+    /// The packet filter and its connections.
+    pub(super) fn open_filter() -> io::Result<Self> {
+        Self::open_protocol(Some(rustix::net::netlink::NETFILTER))
+    }
+
+    fn open_protocol(protocol: Option<rustix::net::Protocol>) -> io::Result<Self> {
         Ok(Self(socket_with(
             AddressFamily::NETLINK,
             SocketType::RAW,
             SocketFlags::CLOEXEC,
-            // NETLINK_ROUTE is the protocol without a number.
-            None,
+            protocol,
         )?))
+    }
+
+    /// Sends all of these at once; the kernel does all of them or none. The first and the last are the transaction's
+    /// edges. The error is the first, and says what it is about.
+    pub(super) fn transact(&self, commands: &[Command]) -> io::Result<()> {
+        let last = commands.len().saturating_sub(2);
+        let mut bytes = Vec::new();
+        for (number, command) in (0..).zip(commands) {
+            let flags = if number == last { ACKNOWLEDGE } else { 0 };
+            let sequence = u32::try_from(number).map_err(io::Error::other)?;
+            let whole = whole(command.kind, command.flags | flags, sequence, &command.body)?;
+            bytes.extend_from_slice(&whole);
+        }
+        // The default holds some hundreds of rules.
+        let room = bytes.len().saturating_mul(2).max(1 << 18);
+        set_socket_send_buffer_size_force(&self.0, room)?;
+        set_socket_recv_buffer_size_force(&self.0, room)?;
+        send(&self.0, &bytes, SendFlags::empty())?;
+        loop {
+            for (kind, sequence, body) in numbered_parts(&self.receive()?) {
+                if kind != ERROR {
+                    continue;
+                }
+                let number = usize::try_from(sequence).unwrap_or(usize::MAX);
+                let what = commands
+                    .get(number)
+                    .map_or("", |command| command.what.as_str());
+                status(body).map_err(|error| {
+                    io::Error::new(
+                        error.kind(),
+                        format!("the packet filter refused {what}: {error}"),
+                    )
+                })?;
+                if number == last {
+                    return Ok(());
+                }
+            }
+        }
     }
 
     /// Makes a pair of interfaces: `name` here, up; `peer` with index `index` in the other namespace, down, for the
@@ -152,39 +255,54 @@ impl Netlink {
         }
     }
 
+    /// Sets the route to a destination, in place of one that was there.
     pub(super) fn add_route(&self, route: Route) -> io::Result<()> {
-        let (destination, prefix) = route.to;
-        let scope = match route.scope {
-            Scope::Everywhere => 0,
-            Scope::Link => 253,
+        self.change(NEW_ROUTE, CREATE | REPLACE, &route.message())
+    }
+
+    /// Sets the route to a destination that has none yet; `false` when it has one.
+    pub(super) fn add_first_route(&self, route: Route) -> io::Result<bool> {
+        match self.change(NEW_ROUTE, CREATE | EXCLUSIVE, &route.message()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes just this route; one that is not there is removed.
+    pub(super) fn remove_route(&self, route: Route) -> io::Result<()> {
+        let missing = Some(rustix::io::Errno::SRCH.raw_os_error());
+        match self.change(DELETE_ROUTE, 0, &route.message()) {
+            Err(error) if error.raw_os_error() == missing => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The indices of the interfaces that packets of IPv4 leave by, but for the loopback.
+    pub(super) fn ways_out(&self) -> io::Result<BTreeSet<u32>> {
+        let mut question = Message::default();
+        question.raw(&[IPV4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let answers = self.dump(GET_ROUTE, &question)?;
+        let unicast = 1;
+        let leads = answers
+            .iter()
+            .filter(|answer| answer.get(7) == Some(&unicast));
+        let index = |answer: &Vec<u8>| number(find(answer.get(ROUTE_HEADER..)?, 4)?, 0);
+        Ok(leads.filter_map(index).collect())
+    }
+
+    /// Index and name of every interface.
+    pub(super) fn interfaces(&self) -> io::Result<Vec<(u32, String)>> {
+        let answers = self.dump(GET_LINK, &link(0, 0))?;
+        let one = |answer: &Vec<u8>| {
+            let name = find(answer.get(LINK_HEADER..)?, 3)?;
+            let name = name.strip_suffix(&[0]).unwrap_or(name);
+            Some((
+                number(answer, 4)?,
+                String::from_utf8_lossy(name).into_owned(),
+            ))
         };
-        let (main_table, by_administrator, unicast) = (254, 4, 1);
-        let mut message = Message::default();
-        message.bytes.extend_from_slice(&[
-            IPV4,
-            prefix,
-            0,
-            0,
-            main_table,
-            by_administrator,
-            scope,
-            unicast,
-            0,
-            0,
-            0,
-            0,
-        ]);
-        if prefix > 0 {
-            message.attribute(1, &destination.octets());
-        }
-        message.attribute(4, &route.interface.to_ne_bytes());
-        if let Some(gateway) = route.gateway {
-            message.attribute(5, &gateway.octets());
-        }
-        if let Some(source) = route.source {
-            message.attribute(7, &source.octets());
-        }
-        self.change(NEW_ROUTE, CREATE | REPLACE, &message)
+        Ok(answers.iter().filter_map(one).collect())
     }
 
     /// The index of an interface; `None` when there is none of this name.
@@ -198,14 +316,10 @@ impl Netlink {
 
     /// The names of all interfaces.
     pub(super) fn names(&self) -> io::Result<Vec<String>> {
-        let answers = self.dump(GET_LINK, &link(0, 0))?;
-        Ok(answers
-            .iter()
-            .filter_map(|answer| {
-                let name = find(answer.get(LINK_HEADER..)?, 3)?;
-                let name = name.strip_suffix(&[0]).unwrap_or(name);
-                Some(String::from_utf8_lossy(name).into_owned())
-            })
+        Ok(self
+            .interfaces()?
+            .into_iter()
+            .map(|(_, name)| name)
             .collect())
     }
 
@@ -268,7 +382,7 @@ impl Netlink {
     }
 
     /// Asks for all of something; the bodies of the answers.
-    fn dump(&self, kind: u16, message: &Message) -> io::Result<Vec<Vec<u8>>> {
+    pub(super) fn dump(&self, kind: u16, message: &Message) -> io::Result<Vec<Vec<u8>>> {
         self.send(kind, DUMP, message)?;
         let mut answers = Vec::new();
         loop {
@@ -283,15 +397,12 @@ impl Netlink {
     }
 
     fn send(&self, kind: u16, flags: u16, message: &Message) -> io::Result<()> {
-        let length =
-            u32::try_from(MESSAGE_HEADER + message.bytes.len()).map_err(io::Error::other)?;
-        let mut bytes = length.to_ne_bytes().to_vec();
-        bytes.extend_from_slice(&kind.to_ne_bytes());
-        bytes.extend_from_slice(&(flags | REQUEST).to_ne_bytes());
-        // One request at a time needs no number, and the kernel knows who asks.
-        bytes.extend_from_slice(&[0; 8]);
-        bytes.extend_from_slice(&message.bytes);
-        send(&self.0, &bytes, SendFlags::empty())?;
+        // One request at a time needs no number.
+        send(
+            &self.0,
+            &whole(kind, flags, 0, message)?,
+            SendFlags::empty(),
+        )?;
         Ok(())
     }
 
@@ -310,14 +421,50 @@ impl Netlink {
     }
 }
 
+/// A message with its header. The kernel knows who sends it.
+fn whole(kind: u16, flags: u16, sequence: u32, message: &Message) -> io::Result<Vec<u8>> {
+    let length = u32::try_from(MESSAGE_HEADER + message.bytes.len()).map_err(io::Error::other)?;
+    let mut bytes = length.to_ne_bytes().to_vec();
+    bytes.extend_from_slice(&kind.to_ne_bytes());
+    bytes.extend_from_slice(&(flags | REQUEST).to_ne_bytes());
+    bytes.extend_from_slice(&sequence.to_ne_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(&message.bytes);
+    Ok(bytes)
+}
+
 /// A message without its header.
 #[derive(Debug, Default)]
-struct Message {
+pub(super) struct Message {
     bytes: Vec<u8>,
 }
 
 impl Message {
-    fn attribute(&mut self, kind: u16, value: &[u8]) {
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Bytes as they are.
+    pub(super) fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    pub(super) fn append(&mut self, other: &Message) {
+        self.raw(&other.bytes);
+    }
+
+    /// A number as the packet filter wants it.
+    pub(super) fn big(&mut self, kind: u16, value: u32) {
+        self.attribute(kind, &value.to_be_bytes());
+    }
+
+    /// Attributes within an attribute, marked as such.
+    pub(super) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Message)) {
+        self.nested(kind | NESTED, fill);
+    }
+
+    pub(super) fn attribute(&mut self, kind: u16, value: &[u8]) {
         // An attribute is far shorter than its length can tell.
         let length = u16::try_from(ATTRIBUTE_HEADER + value.len()).unwrap_or(u16::MAX);
         self.bytes.extend_from_slice(&length.to_ne_bytes());
@@ -326,7 +473,7 @@ impl Message {
         self.pad();
     }
 
-    fn text(&mut self, kind: u16, value: &str) {
+    pub(super) fn text(&mut self, kind: u16, value: &str) {
         let mut bytes = value.as_bytes().to_vec();
         bytes.push(0);
         self.attribute(kind, &bytes);
@@ -367,29 +514,48 @@ fn address_of(index: u32, address: Ipv4Addr, prefix: u8) -> Message {
 
 /// The messages of one answer: kind and body.
 fn parts(bytes: &[u8]) -> Vec<(u16, &[u8])> {
+    let parts = numbered_parts(bytes).into_iter();
+    parts.map(|(kind, _, body)| (kind, body)).collect()
+}
+
+/// The messages of one answer: kind, the number of the request, and body.
+fn numbered_parts(bytes: &[u8]) -> Vec<(u16, u32, &[u8])> {
     let mut parts = Vec::new();
     let mut rest = bytes;
     while let Some(length) = number(rest, 0).and_then(|length| usize::try_from(length).ok()) {
-        let (Some(kind), Some(body)) = (half(rest, 4), rest.get(MESSAGE_HEADER..length)) else {
+        let (Some(kind), Some(sequence), Some(body)) = (
+            half(rest, 4),
+            number(rest, 8),
+            rest.get(MESSAGE_HEADER..length),
+        ) else {
             break;
         };
-        parts.push((kind, body));
+        parts.push((kind, sequence, body));
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     parts
 }
 
 /// The first attribute of this kind.
-fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+pub(super) fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    let found = kinds_and_values(bytes).find(|(own, _)| own & !NESTED == kind);
+    found.map(|(_, value)| value)
+}
+
+/// The values of all attributes.
+pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    kinds_and_values(bytes).map(|(_, value)| value)
+}
+
+fn kinds_and_values(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = bytes;
-    loop {
+    std::iter::from_fn(move || {
         let length = usize::from(half(rest, 0)?);
+        let kind = half(rest, 2)?;
         let value = rest.get(ATTRIBUTE_HEADER..length)?;
-        if half(rest, 2)? == kind {
-            return Some(value);
-        }
-        rest = rest.get(length.next_multiple_of(4)..)?;
-    }
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
 }
 
 /// An acknowledgement is an error with the number 0.
@@ -401,7 +567,7 @@ fn status(body: &[u8]) -> io::Result<()> {
     }
 }
 
-fn address(bytes: &[u8]) -> Option<Ipv4Addr> {
+pub(super) fn address(bytes: &[u8]) -> Option<Ipv4Addr> {
     <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from)
 }
 

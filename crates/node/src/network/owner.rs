@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::runtime::{read_json, replace_json};
 
 use super::netlink::Netlink;
-use super::{LOOPBACK, PREFIX, is_namespace, remove_folder, remove_namespaces};
+use super::{LOOPBACK, PREFIX, filter, forwarding, is_namespace, remove_folder, remove_namespaces};
 
 /// Where namespaces are kept, a folder for each instance. It is empty when the machine is started anew.
 pub(crate) const RUN: &str = "/run/stead";
@@ -82,6 +82,10 @@ pub(crate) enum Taken {
     Namespace(PathBuf),
     /// A cgroup, relative to its hierarchies.
     Cgroup(PathBuf),
+    /// A table of the packet filter, by name.
+    Table(String),
+    /// An interface of the machine's own that forwards since we asked, by name.
+    Forwarding(String),
     /// A folder for namespaces.
     Folder(PathBuf),
 }
@@ -107,6 +111,7 @@ pub(crate) fn instances() -> io::Result<BTreeSet<String>> {
     );
     let of_label = |(text, _): (String, _)| text.strip_prefix(&label("")).map(str::to_owned);
     found.extend(netlink.labelled()?.into_iter().filter_map(of_label));
+    found.extend(filter::instances());
     found.retain(|name| is_instance(name));
     Ok(found)
 }
@@ -128,6 +133,11 @@ pub(crate) fn taken(instance: &str) -> io::Result<Vec<Taken>> {
             .into_iter()
             .map(Taken::Address),
     );
+    let tables = filter::instances().into_iter();
+    let tables = tables.filter(|own| own == instance);
+    all.extend(tables.map(|own| Taken::Table(filter::table(&own))));
+    let opened = forwarding::opened(instance).into_iter();
+    all.extend(opened.map(Taken::Forwarding));
     let folder = Path::new(RUN).join(instance);
     for pod in entries(&folder) {
         let files = entries(&pod).into_iter().filter(|file| is_namespace(file));
@@ -165,7 +175,9 @@ pub(super) fn sweep(
 }
 
 /// Gives back all that an instance has of this machine. To be called when none of its pods lives any more.
-pub(crate) fn give_back(_held: &RunLock, instance: &str) -> io::Result<()> {
+pub(crate) fn give_back(lock: &RunLock, instance: &str) -> io::Result<()> {
+    filter::remove_table(instance)?;
+    forwarding::close(lock, instance)?;
     sweep(instance, &BTreeSet::new(), &BTreeSet::new())?;
     crate::cgroup::remove_instance(instance);
     let netlink = Netlink::open()?;

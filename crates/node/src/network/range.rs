@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::objects::Block;
+
 /// Every range that is chosen is a /24 of 10/8: 253 pods.
 const CHOSEN_PREFIX: u8 = 24;
 /// A range must have room for the gateway and a pod.
@@ -40,6 +42,12 @@ impl Range {
             let shorter = (*prefix).min(self.prefix);
             mask(u32::from(*network), shorter) == mask(u32::from(self.network), shorter)
         })
+    }
+
+    /// The range without the wish that pods fit in.
+    pub(super) fn block(&self) -> Block {
+        let Self { network, prefix } = *self;
+        Block { network, prefix }
     }
 
     /// The machine's own address in the range.

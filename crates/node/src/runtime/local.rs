@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::cgroup::Cgroup;
-use crate::network::{Network, Range};
+use crate::network::{Network, PodNetwork, Range};
 
 use super::marks::{self, Marks};
 use super::names::{self, Names};
@@ -232,6 +232,10 @@ impl Runtime for Local {
     fn gateway(&self) -> Option<IpAddr> {
         let network = self.core.network.as_ref()?;
         Some(IpAddr::V4(network.range().gateway()))
+    }
+
+    fn pod_network(&self) -> Option<PodNetwork> {
+        self.core.network.as_ref().map(Network::rules)
     }
 
     fn set_names<'a>(
@@ -886,7 +890,9 @@ fn open_network(
         None => None,
     };
     let recorded = read_json::<Range>(&record).map_err(what())?;
-    let network = Network::open(&options.data_dir, asked, recorded).map_err(what())?;
+    let services = options.service_range.parse::<Range>();
+    let services = services.map_err(|why| what()(io::Error::other(why)))?;
+    let network = Network::open(&options.data_dir, asked, recorded, services).map_err(what())?;
     if recorded != Some(network.range()) {
         write_json(&record, &network.range(), Durable::No).map_err(what())?;
     }

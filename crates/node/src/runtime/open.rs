@@ -19,6 +19,8 @@ pub struct RuntimeOptions {
     pub shim: PathBuf,
     /// The pods' own network in CIDR form, for the containers tier; `None` chooses a free one.
     pub pod_range: Option<String>,
+    /// The Services' addresses in CIDR form, as the API gives them out; for the containers tier.
+    pub service_range: String,
     /// The identity of this boot, instead of the kernel's: what another boot left counts as gone.
     pub boot: Option<String>,
 }
@@ -30,6 +32,7 @@ impl RuntimeOptions {
             data_dir: data_dir.into(),
             shim: shim.into(),
             pod_range: None,
+            service_range: "10.96.0.0/16".to_owned(),
             boot: None,
         }
     }

@@ -1,0 +1,127 @@
+//! The packet filter of one data folder while its network is up: takes what the API says, and holds what the kernel has.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::compile::{Machine, TABLE_PREFIX, World, compile};
+use super::netlink::{Netlink, Route, Scope};
+use super::objects::Block;
+use super::ruleset::Ruleset;
+use super::{LOOPBACK, forwarding, nftables};
+
+/// The network of the pods, for whoever keeps its rules. Clones are the same network.
+#[derive(Debug, Clone)]
+pub struct PodNetwork(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    machine: Machine,
+    state: Mutex<Held>,
+}
+
+/// What the kernel has from us.
+#[derive(Debug, Default)]
+struct Held {
+    ruleset: Option<Ruleset>,
+    /// Interfaces that forward since we asked.
+    opened: Vec<String>,
+    is_set_up: bool,
+    /// Given back for good: nothing is taken any more.
+    is_closed: bool,
+}
+
+impl PodNetwork {
+    pub(super) fn new(machine: Machine) -> Self {
+        Self(Arc::new(Shared {
+            machine,
+            state: Mutex::default(),
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, Held> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings the packet filter in line with what the API says. Nothing is asked of the kernel when nothing changes.
+    pub(super) fn apply(&self, world: &World) -> io::Result<()> {
+        let mut held = self.state();
+        if held.is_closed {
+            return Ok(());
+        }
+        if !held.is_set_up {
+            self.set_up(&mut held)?;
+        }
+        let machine = Machine {
+            opened: held.opened.clone(),
+            ..self.0.machine.clone()
+        };
+        let ruleset = compile(&machine, world);
+        if held.ruleset.as_ref() == Some(&ruleset) {
+            return Ok(());
+        }
+        nftables::apply(&Netlink::open_filter()?, &ruleset)?;
+        held.ruleset = Some(ruleset);
+        Ok(())
+    }
+
+    /// What does not change with the API: the route to Services, and ways out that forward.
+    fn set_up(&self, held: &mut Held) -> io::Result<()> {
+        let netlink = Netlink::open()?;
+        let route = self.route();
+        netlink.remove_route(route)?;
+        if !netlink.add_first_route(route)? {
+            let Block { network, prefix } = self.0.machine.services;
+            tracing::warn!(
+                "this machine has a route to {network}/{prefix} already: pods reach Services by address, the machine itself does not"
+            );
+        }
+        match forwarding::open(&self.0.machine.instance) {
+            Ok(opened) => held.opened = opened,
+            Err(error) => {
+                tracing::warn!(%error, "the machine's interfaces cannot forward: pods do not reach the world");
+            }
+        }
+        held.is_set_up = true;
+        Ok(())
+    }
+
+    /// Where the machine itself sends packets for Services: they are redirected on their way, but need one first.
+    fn route(&self) -> Route {
+        let Block { network, prefix } = self.0.machine.services;
+        Route {
+            to: (network, prefix),
+            interface: LOOPBACK,
+            gateway: None,
+            source: Some(self.0.machine.gateway),
+            scope: Scope::Link,
+        }
+    }
+
+    /// From here on nothing is taken of the machine any more.
+    pub(super) fn close(&self) -> io::Result<()> {
+        let mut held = self.state();
+        held.is_closed = true;
+        held.ruleset = None;
+        Netlink::open()?.remove_route(self.route())
+    }
+}
+
+/// The tables of clusters of ours, by the digits of their data folders; none where the kernel has no such filter.
+pub(super) fn instances() -> Vec<String> {
+    let tables = Netlink::open_filter().and_then(|netlink| nftables::tables(&netlink));
+    let of = |table: &String| table.strip_prefix(TABLE_PREFIX).map(str::to_owned);
+    tables.unwrap_or_default().iter().filter_map(of).collect()
+}
+
+/// The name of a cluster's table.
+pub(super) fn table(instance: &str) -> String {
+    format!("{TABLE_PREFIX}{instance}")
+}
+
+/// Gives back the table of a cluster; one that is not there is given back.
+pub(super) fn remove_table(instance: &str) -> io::Result<()> {
+    if !instances().iter().any(|own| own == instance) {
+        return Ok(());
+    }
+    nftables::remove(&Netlink::open_filter()?, &table(instance))
+}
