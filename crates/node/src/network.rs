@@ -5,6 +5,7 @@
 //! IPC and host name too) are kept by files they are mounted on, so that no process need live for a pod to keep them.
 
 mod compile;
+mod conntrack;
 mod feed;
 mod filter;
 mod forwarding;

@@ -216,7 +216,10 @@ impl<'a> Draft<'a> {
             Match::In(PORT.to_vec(), "refused-ports".to_owned()),
         ]));
         if self.policies {
-            rules.push(Rule::new([], [Statement::Jump("policies".to_owned())]));
+            rules.push(Rule::new(
+                [],
+                [Statement::Jump("policies-input".to_owned())],
+            ));
         }
         rules
     }

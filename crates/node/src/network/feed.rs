@@ -20,13 +20,16 @@ use super::objects::{self, Key, Labels, Pod, Policy, Service, Slice};
 /// After the packet filter refused something, this is waited before it is asked again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// One change of any kind.
+/// What is known of one object: nothing when no rule can come from it.
+type Parsed<T> = (Key, Option<T>);
+
+/// One change of any kind, parsed.
 enum Change {
-    Service(watcher::Event<core::Service>),
-    Slice(watcher::Event<discovery::EndpointSlice>),
-    Pod(watcher::Event<core::Pod>),
-    Namespace(watcher::Event<core::Namespace>),
-    Policy(watcher::Event<networking::NetworkPolicy>),
+    Service(watcher::Event<Parsed<Service>>),
+    Slice(watcher::Event<Parsed<Slice>>),
+    Pod(watcher::Event<Parsed<Pod>>),
+    Namespace(watcher::Event<Parsed<Labels>>),
+    Policy(watcher::Event<Parsed<Policy>>),
 }
 
 /// Runs until it is dropped.
@@ -64,22 +67,38 @@ async fn apply(network: &PodNetwork, world: &World) -> bool {
 }
 
 fn changes(client: Client) -> impl Stream<Item = Change> + Send + Unpin {
-    let services = watch_all(client.clone(), "Services").map(Change::Service);
-    let slices = watch_all(client.clone(), "EndpointSlices").map(Change::Slice);
-    let pods = watch_all(client.clone(), "Pods").map(Change::Pod);
-    let namespaces = watch_all(client.clone(), "Namespaces").map(Change::Namespace);
-    let policies = watch_all(client, "NetworkPolicies").map(Change::Policy);
+    let services = watch_all(client.clone(), "Services", |own: &core::Service| {
+        Some(Service::parse(own))
+    });
+    let slices = watch_all(
+        client.clone(),
+        "EndpointSlices",
+        |own: &discovery::EndpointSlice| Some(Slice::parse(own)),
+    );
+    let pods = watch_all(client.clone(), "Pods", Pod::parse);
+    let namespaces = watch_all(client.clone(), "Namespaces", |own: &core::Namespace| {
+        Some(objects::namespace_labels(own))
+    });
+    let policies = watch_all(
+        client,
+        "NetworkPolicies",
+        |own: &networking::NetworkPolicy| Some(Policy::parse(own)),
+    );
     futures::stream::select_all([
-        services.boxed(),
-        slices.boxed(),
-        pods.boxed(),
-        namespaces.boxed(),
-        policies.boxed(),
+        services.map(Change::Service).boxed(),
+        slices.map(Change::Slice).boxed(),
+        pods.map(Change::Pod).boxed(),
+        namespaces.map(Change::Namespace).boxed(),
+        policies.map(Change::Policy).boxed(),
     ])
 }
 
 /// The events of all namespaces. Failures are retried with growing pauses and said once each.
-fn watch_all<K>(client: Client, kind: &'static str) -> impl Stream<Item = watcher::Event<K>> + Send
+fn watch_all<K, T>(
+    client: Client,
+    kind: &'static str,
+    parse: impl Fn(&K) -> Option<T> + Send,
+) -> impl Stream<Item = watcher::Event<Parsed<T>>> + Send
 where
     K: kube::Resource<DynamicType = ()>
         + Clone
@@ -87,14 +106,26 @@ where
         + std::fmt::Debug
         + Send
         + 'static,
+    T: Send,
 {
     let events = watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff();
     events.filter_map(move |event| {
         let event = event.inspect_err(|error| {
             tracing::warn!(%error, "the packet filter cannot follow {kind}; its last rules stay in force");
         });
-        std::future::ready(event.ok())
+        let parsed = |object: K| (Key::of(object.meta()), parse(&object));
+        std::future::ready(event.ok().map(|event| mapped(event, parsed)))
     })
+}
+
+fn mapped<K, T>(event: watcher::Event<K>, parse: impl Fn(K) -> T) -> watcher::Event<T> {
+    match event {
+        watcher::Event::Apply(object) => watcher::Event::Apply(parse(object)),
+        watcher::Event::Delete(object) => watcher::Event::Delete(parse(object)),
+        watcher::Event::Init => watcher::Event::Init,
+        watcher::Event::InitApply(object) => watcher::Event::InitApply(parse(object)),
+        watcher::Event::InitDone => watcher::Event::InitDone,
+    }
 }
 
 /// The objects of one kind, and those of a list under way, which counts only when it is whole.
@@ -115,26 +146,17 @@ impl<T> Default for Kind<T> {
 }
 
 impl<T> Kind<T> {
-    fn take<K: kube::Resource>(
-        &mut self,
-        event: watcher::Event<K>,
-        parse: impl Fn(&K) -> Option<T>,
-    ) {
+    fn take(&mut self, event: watcher::Event<Parsed<T>>) {
         match event {
-            watcher::Event::Apply(object) => {
-                let key = Key::of(object.meta());
-                match parse(&object) {
-                    Some(value) => self.known.insert(key, value),
-                    None => self.known.remove(&key),
-                };
+            watcher::Event::Apply((key, Some(value))) => {
+                self.known.insert(key, value);
             }
-            watcher::Event::Delete(object) => {
-                self.known.remove(&Key::of(object.meta()));
+            watcher::Event::Apply((key, None)) | watcher::Event::Delete((key, _)) => {
+                self.known.remove(&key);
             }
             watcher::Event::Init => self.listed.clear(),
-            watcher::Event::InitApply(object) => {
-                let value = parse(&object).map(|value| (Key::of(object.meta()), value));
-                self.listed.extend(value);
+            watcher::Event::InitApply((key, value)) => {
+                self.listed.extend(value.map(|value| (key, value)));
             }
             watcher::Event::InitDone => {
                 self.known = std::mem::take(&mut self.listed);
@@ -157,13 +179,11 @@ struct Seen {
 impl Seen {
     fn take(&mut self, change: Change) {
         match change {
-            Change::Service(event) => self.services.take(event, |own| Some(Service::parse(own))),
-            Change::Slice(event) => self.slices.take(event, |own| Some(Slice::parse(own))),
-            Change::Pod(event) => self.pods.take(event, Pod::parse),
-            Change::Namespace(event) => self
-                .namespaces
-                .take(event, |own| Some(objects::namespace_labels(own))),
-            Change::Policy(event) => self.policies.take(event, |own| Some(Policy::parse(own))),
+            Change::Service(event) => self.services.take(event),
+            Change::Slice(event) => self.slices.take(event),
+            Change::Pod(event) => self.pods.take(event),
+            Change::Namespace(event) => self.namespaces.take(event),
+            Change::Policy(event) => self.policies.take(event),
         }
     }
 

@@ -7,7 +7,7 @@ use super::compile::{Machine, TABLE_PREFIX, World, compile};
 use super::netlink::{Netlink, Route, Scope};
 use super::objects::Block;
 use super::ruleset::Ruleset;
-use super::{LOOPBACK, forwarding, nftables};
+use super::{LOOPBACK, conntrack, forwarding, nftables};
 
 /// The network of the pods, for whoever keeps its rules. Clones are the same network.
 #[derive(Debug, Clone)]
@@ -59,9 +59,17 @@ impl PodNetwork {
         if held.ruleset.as_ref() == Some(&ruleset) {
             return Ok(());
         }
-        nftables::apply(&Netlink::open_filter()?, &ruleset)?;
-        held.ruleset = Some(ruleset);
-        Ok(())
+        let netlink = Netlink::open_filter()?;
+        nftables::apply(&netlink, &ruleset)?;
+        let old = held.ruleset.replace(ruleset);
+        let (Some(old), Some(new)) = (old, &held.ruleset) else {
+            return Ok(());
+        };
+        let (old, new) = (conntrack::doors(&old), conntrack::doors(new));
+        if old == new {
+            return Ok(());
+        }
+        conntrack::forget(&netlink, self.0.machine.pods, &old, &new)
     }
 
     /// What does not change with the API: the route to Services, and ways out that forward.

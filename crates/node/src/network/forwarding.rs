@@ -28,6 +28,7 @@ fn setting(interface: &str) -> String {
 /// Opens every way out for the pods of a cluster; the names of those that forward only since somebody of us asked.
 pub(super) fn open(instance: &str) -> io::Result<Vec<String>> {
     let _lock = RunLock::take()?;
+    forget_gone()?;
     let folder = folder()?;
     let netlink = Netlink::open()?;
     let ways = netlink.ways_out()?;
@@ -80,6 +81,39 @@ pub(super) fn close(_held: &RunLock, instance: &str) -> io::Result<()> {
     match fs::remove_dir(&folder) {
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// Forgets what clusters had opened of whom nothing is left: their network namespaces went with them.
+fn forget_gone() -> io::Result<()> {
+    let here = folder()?;
+    for namespace in entries(&Path::new(RUN).join("forwarding")) {
+        if namespace == here {
+            continue;
+        }
+        for interface in entries(&namespace) {
+            for instance in entries(&interface) {
+                let name = instance.file_name().unwrap_or_default();
+                if !Path::new(RUN).join(name).exists() {
+                    fs::remove_file(&instance)?;
+                }
+            }
+            remove_if_empty(&interface)?;
+        }
+        remove_if_empty(&namespace)?;
+    }
+    Ok(())
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let found = fs::read_dir(folder).into_iter().flatten().flatten();
+    found.map(|entry| entry.path()).collect()
+}
+
+fn remove_if_empty(folder: &Path) -> io::Result<()> {
+    if entries(folder).is_empty() {
+        fs::remove_dir(folder)?;
+    }
+    Ok(())
 }
 
 /// The interfaces that forward since a cluster asked.

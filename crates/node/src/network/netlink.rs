@@ -370,7 +370,7 @@ impl Netlink {
     }
 
     /// Sends one request and waits for its acknowledgement, the only answer that was asked for.
-    fn change(&self, kind: u16, flags: u16, message: &Message) -> io::Result<()> {
+    pub(super) fn change(&self, kind: u16, flags: u16, message: &Message) -> io::Result<()> {
         self.send(kind, flags | ACKNOWLEDGE, message)?;
         loop {
             for (kind, body) in parts(&self.receive()?) {

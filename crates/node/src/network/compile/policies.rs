@@ -93,14 +93,17 @@ pub(super) fn add(draft: &mut Draft<'_>, world: &World) {
             .map(|address| vec![Atom::Address(address)]);
         draft.set(name, &[Kind::Address], Holds::Keys(keys.collect()));
     }
-    draft.chain("policies", frame());
+    draft.chain("policies", frame(&[Side::Egress, Side::Ingress]));
+    // Here pods ask the machine, or answer it: only the first is judged.
+    draft.chain("policies-input", frame(&[Side::Egress]));
     for side in [Side::Egress, Side::Ingress] {
         draft.chain(side.gate(), gate(side));
     }
     draft.chain("deny", denial());
 }
 
-fn frame() -> Vec<Rule> {
+/// Judges packets on their way by these sides.
+fn frame(sides: &[Side]) -> Vec<Rule> {
     let isolated = |field| Match::In(vec![field], "isolated".to_owned());
     let lost = |field| {
         Rule::new(
@@ -109,16 +112,17 @@ fn frame() -> Vec<Rule> {
         )
     };
     let both = vec![Field::Client, Field::Server];
-    vec![
+    let mut rules = vec![
         // Errors about connections that are let through.
         Rule::new([Match::State(State::Related)], [Statement::Return]),
         // What belongs to no connection cannot be judged.
         lost(Field::Source),
         lost(Field::Destination),
         Rule::new([Match::In(both, "itself".to_owned())], [Statement::Return]),
-        Rule::new([], [Statement::Jump(Side::Egress.gate().to_owned())]),
-        Rule::new([], [Statement::Jump(Side::Ingress.gate().to_owned())]),
-    ]
+    ];
+    let gate = |side: &Side| Rule::new([], [Statement::Jump(side.gate().to_owned())]);
+    rules.extend(sides.iter().map(gate));
+    rules
 }
 
 /// Leads to the chain of the isolated pod, whose `return` comes back to where this one was called.
