@@ -370,12 +370,20 @@ async fn start_dns(
     let dns_options = DnsOptions {
         listen: gateway.into_iter().chain([loopback]).collect(),
         domain: options.cluster_domain.clone(),
+        own_ranges: own_ranges(runtime),
         ..DnsOptions::default()
     };
     dns::Server::start(client.clone(), dns_options)
         .await
         .map(Some)
         .map_err(StartError::Dns)
+}
+
+/// Addresses that nobody but this cluster knows; its tier gave them out, so that they can be read.
+fn own_ranges(runtime: &dyn Runtime) -> Vec<dns::Prefix> {
+    let ranges = runtime.pod_network().map(|network| network.ranges());
+    let texts = ranges.iter().flatten();
+    texts.filter_map(|text| text.parse().ok()).collect()
 }
 
 fn resolver(options: &NodeOptions, runtime: &dyn Runtime) -> Resolver {

@@ -25,8 +25,8 @@ use std::path::PathBuf;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use keeper::write as write_keeper;
 pub use crate::network::PodNetwork;
+pub(crate) use keeper::write as write_keeper;
 pub use open::{RuntimeOptions, TierReport, choose, open, probe};
 pub(crate) use process::{ProcessMark, all_pids, boot_id, raw_pid};
 pub(crate) use record::{

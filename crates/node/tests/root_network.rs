@@ -12,7 +12,7 @@ mod place;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use stead_node::runtime::{PodSandbox, Runtime, RuntimeOptions, Tier};
+use stead_node::runtime::{PodSandbox, PodSettings, Runtime, RuntimeOptions, Tier};
 use stead_node::{Node, NodeOptions};
 
 use api::Api;
@@ -72,6 +72,7 @@ impl Bench {
             host_network: false,
             resolv_conf: None,
             host_aliases: Vec::new(),
+            settings: PodSettings::default(),
         };
         let place = self.runtime.prepare(&sandbox).await.expect("a place");
         let address = place.ip.to_string();

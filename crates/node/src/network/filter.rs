@@ -38,6 +38,13 @@ impl PodNetwork {
         }))
     }
 
+    /// The addresses of pods and of Services, in CIDR form.
+    #[must_use]
+    pub fn ranges(&self) -> [String; 2] {
+        let text = |Block { network, prefix }| format!("{network}/{prefix}");
+        [self.0.machine.pods, self.0.machine.services].map(text)
+    }
+
     fn state(&self) -> MutexGuard<'_, Held> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
