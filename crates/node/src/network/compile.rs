@@ -275,6 +275,3 @@ fn loopback(field: Field) -> Match {
     let network = Ipv4Addr::new(127, 0, 0, 0);
     within(field, Block { network, prefix: 8 })
 }
-
-#[cfg(test)]
-mod tests;
