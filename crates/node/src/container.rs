@@ -176,6 +176,7 @@ pub(crate) fn spec(parts: Parts<'_>) -> Result<ContainerSpec, ConfigError> {
             .and_then(|text| quantity::millis(&text))
             .filter(|m| *m > 0),
         stdin: container.stdin.unwrap_or(false),
+        stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),
         log_path: files.log,
         termination_message: Some(files.message),

@@ -2,10 +2,13 @@
 //!
 //! A line is `<time> <stdout|stderr> <F|P> <text>`; a `P` line goes on in the next one of its stream. The shim alone writes.
 
-use std::io::{Read, Seek, SeekFrom};
+mod files;
+
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
+
+pub(crate) use files::{Files, numbered, rotated};
 
 /// What of a log is asked for, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,7 +112,7 @@ fn parse(line: &[u8]) -> Option<Line<'_>> {
     })
 }
 
-/// Turns the bytes of a log file into what a reader is shown, piece by piece.
+/// Turns the bytes of a log into what a reader is shown, piece by piece.
 #[derive(Debug)]
 pub(crate) struct Reader {
     wanted: Wanted,
@@ -117,8 +120,19 @@ pub(crate) struct Reader {
     left: Option<u64>,
     /// The end of the last piece, which is no whole line yet.
     rest: Vec<u8>,
-    /// The last line shown goes on.
-    open: bool,
+    stdout: Course,
+    stderr: Course,
+}
+
+/// What the last line of a stream means for the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// It was whole.
+    Between,
+    /// It goes on, and is shown.
+    Shown,
+    /// It goes on, and is not.
+    Hidden,
 }
 
 impl Reader {
@@ -127,7 +141,8 @@ impl Reader {
             left: wanted.limit_bytes,
             wanted,
             rest: Vec::new(),
-            open: false,
+            stdout: Course::Between,
+            stderr: Course::Between,
         }
     }
 
@@ -136,22 +151,53 @@ impl Reader {
         self.left == Some(0)
     }
 
-    /// What is shown of the next bytes of the file.
+    /// What is shown of the next bytes of the log.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
-        self.rest.extend_from_slice(bytes);
-        let mut shown = Vec::new();
-        let Some(end) = self.rest.iter().rposition(|b| *b == b'\n') else {
+        let mut shown = Vec::with_capacity(bytes.len());
+        let Some(end) = bytes.iter().rposition(|b| *b == b'\n') else {
+            self.rest.extend_from_slice(bytes);
             return shown;
         };
-        let whole: Vec<u8> = self.rest.drain(..=end).collect();
-        for line in whole.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-            if let Some(line) = parse(line)
-                && self.is_wanted(&line)
-            {
-                self.show(&line, &mut shown);
-            }
+        let (whole, rest) = bytes.split_at(end + 1);
+        let mut lines = whole.split_inclusive(|b| *b == b'\n');
+        if !self.rest.is_empty() {
+            let mut first = std::mem::take(&mut self.rest);
+            first.extend_from_slice(lines.next().unwrap_or_default());
+            self.take(&first, &mut shown);
         }
+        for line in lines {
+            self.take(line, &mut shown);
+        }
+        self.rest.extend_from_slice(rest);
         self.limit(shown)
+    }
+
+    fn take(&mut self, line: &[u8], shown: &mut Vec<u8>) {
+        let Some(line) = parse(line.strip_suffix(b"\n").unwrap_or(line)) else {
+            return;
+        };
+        let before = match line.stream {
+            Stream::Stdout => self.stdout,
+            Stream::Stderr => self.stderr,
+        };
+        // A line is shown or hidden as a whole: its first part decides.
+        let is_shown = match before {
+            Course::Between => self.is_wanted(&line),
+            Course::Shown => true,
+            Course::Hidden => false,
+        };
+        let after = match (line.full, is_shown) {
+            (true, _) => Course::Between,
+            (false, true) => Course::Shown,
+            (false, false) => Course::Hidden,
+        };
+        match line.stream {
+            Stream::Stdout => self.stdout = after,
+            Stream::Stderr => self.stderr = after,
+        }
+        if is_shown {
+            self.show(&line, before, shown);
+        }
     }
 
     fn is_wanted(&self, line: &Line<'_>) -> bool {
@@ -167,8 +213,8 @@ impl Reader {
                 .is_none_or(|stream| stream == line.stream)
     }
 
-    fn show(&mut self, line: &Line<'_>, shown: &mut Vec<u8>) {
-        if self.wanted.timestamps && !self.open {
+    fn show(&self, line: &Line<'_>, before: Course, shown: &mut Vec<u8>) {
+        if self.wanted.timestamps && before == Course::Between {
             shown.extend_from_slice(line.time.as_bytes());
             shown.push(b' ');
         }
@@ -176,7 +222,6 @@ impl Reader {
         if line.full {
             shown.push(b'\n');
         }
-        self.open = !line.full;
     }
 
     fn limit(&mut self, mut shown: Vec<u8>) -> Vec<u8> {
@@ -191,58 +236,43 @@ impl Reader {
     }
 }
 
-/// Where the last `lines` lines of a file begin. A line in pieces counts once. Reads only as much of the end as it needs.
-pub(crate) fn tail_offset(file: &mut (impl Read + Seek), lines: u64) -> std::io::Result<u64> {
-    let size = file.seek(SeekFrom::End(0))?;
-    let wanted = usize::try_from(lines).unwrap_or(usize::MAX);
-    if wanted == 0 {
-        return Ok(size);
-    }
-    let mut window: u64 = 64 * 1_024;
-    loop {
-        let begin = size.saturating_sub(window);
-        file.seek(SeekFrom::Start(begin))?;
-        let mut bytes = Vec::new();
-        file.take(size - begin).read_to_end(&mut bytes)?;
-        let starts = starts(&bytes, begin == 0);
-        match starts.len().checked_sub(wanted) {
-            Some(first) => return Ok(begin + starts[first] as u64),
-            None if begin == 0 => return Ok(0),
-            None => window = window.saturating_mul(4),
-        }
-    }
-}
-
-/// Where lines begin that do not go on from the one before. `whole`: the bytes are the beginning of the file.
-fn starts(bytes: &[u8], whole: bool) -> Vec<usize> {
+/// Where lines begin that do not go on from the one before. `between`: the bytes begin with a new line, not in the
+/// middle of one that is in parts.
+fn starts(bytes: &[u8], between: bool) -> Vec<usize> {
     let mut starts = Vec::new();
     let mut place = 0;
-    let mut before_is_full = whole;
+    let mut before_is_full = between;
     for line in bytes.split_inclusive(|b| *b == b'\n') {
         if before_is_full {
             starts.push(place);
         }
         place += line.len();
         let text = line.strip_suffix(b"\n").unwrap_or(line);
-        // The first line of a window may be half a one, of which nothing can be said.
-        before_is_full = parse(text).map_or(whole || place > line.len(), |line| line.full);
+        before_is_full = parse(text).is_none_or(|line| line.full);
     }
     starts
 }
 
 /// The last lines of a log as a termination message.
 pub(crate) fn last_words(path: &Path, lines: usize, bytes: usize) -> Option<String> {
-    let mut file = std::fs::File::open(path).ok()?;
-    let offset = tail_offset(&mut file, lines as u64).ok()?;
-    let size = file.metadata().ok()?.len();
-    // The times before each line take room too.
-    let begin = offset.max(size.saturating_sub(16 * bytes as u64));
-    file.seek(SeekFrom::Start(begin)).ok()?;
-    let mut raw = Vec::new();
-    file.read_to_end(&mut raw).ok()?;
-    let shown = Reader::new(Wanted::default()).push(&raw);
-    let from = shown.len().saturating_sub(bytes);
-    Some(String::from_utf8_lossy(&shown[from..]).into_owned())
+    let wanted = Wanted {
+        tail: Some(lines as u64),
+        ..Wanted::default()
+    };
+    let mut files = Files::open(path, &wanted).ok()?;
+    let mut reader = Reader::new(wanted);
+    let mut shown = Vec::new();
+    let mut piece = vec![0; 64 * 1_024];
+    loop {
+        match files.read(&mut piece).ok()? {
+            0 => break,
+            count => shown.extend(reader.push(&piece[..count])),
+        }
+        // Only the end is told: no more than twice of it is ever held.
+        let from = shown.len().saturating_sub(bytes);
+        shown.drain(..from);
+    }
+    Some(String::from_utf8_lossy(&shown).into_owned())
 }
 
 /// The logs of a container's lives that are still there, oldest first.
@@ -267,92 +297,4 @@ pub(crate) fn lives(folder: &Path) -> Vec<(u32, PathBuf)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Cursor;
-
-    use super::*;
-
-    const LOG: &str = "\
-2026-01-01T00:00:01.5Z stdout F one
-2026-01-01T00:00:02Z stderr P two-
-2026-01-01T00:00:02Z stderr F two
-2026-01-01T00:00:03Z stdout F 
-2026-01-01T00:00:04Z stdout F four
-";
-
-    /// What is shown of `LOG` for a query, whatever the pieces in which it is read.
-    fn check(query: &str, expected: &str) {
-        let query: Vec<_> = query
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        let now: Timestamp = "2026-01-01T00:00:05Z".parse().expect("a time");
-        let wanted = Wanted::parse(&query, now).expect("a query");
-        for piece in [1, 7, LOG.len()] {
-            let mut file = Cursor::new(LOG.as_bytes());
-            let from = wanted
-                .tail
-                .map_or(0, |lines| tail_offset(&mut file, lines).expect("an offset"));
-            let mut reader = Reader::new(wanted.clone());
-            let bytes = &LOG.as_bytes()[usize::try_from(from).expect("small")..];
-            let shown: Vec<u8> = bytes
-                .chunks(piece)
-                .flat_map(|chunk| reader.push(chunk))
-                .collect();
-            assert_eq!(
-                String::from_utf8_lossy(&shown),
-                expected,
-                "{query:?} in pieces of {piece}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_log_is_shown_as_it_is_asked_for() {
-        check("", "one\ntwo-two\n\nfour\n");
-        check("tailLines=2", "\nfour\n");
-        check("tailLines=3", "two-two\n\nfour\n");
-        check("tailLines=0", "");
-        check("tailLines=99", "one\ntwo-two\n\nfour\n");
-        check("sinceSeconds=2", "\nfour\n");
-        check("sinceTime=2026-01-01T00:00:02Z", "two-two\n\nfour\n");
-        check("limitBytes=6", "one\ntw");
-        check("stream=Stderr", "two-two\n");
-        check(
-            "timestamps=true&tailLines=3",
-            "2026-01-01T00:00:02Z two-two\n2026-01-01T00:00:03Z \n2026-01-01T00:00:04Z four\n",
-        );
-    }
-
-    #[test]
-    fn a_query_that_makes_no_sense_is_refused() {
-        for (name, value) in [
-            ("tailLines", "-1"),
-            ("limitBytes", "x"),
-            ("sinceTime", "yesterday"),
-            ("sinceSeconds", ""),
-        ] {
-            let query = [(name.to_owned(), value.to_owned())];
-            assert!(
-                Wanted::parse(&query, Timestamp::UNIX_EPOCH)
-                    .expect_err("refused")
-                    .contains(name)
-            );
-        }
-    }
-
-    #[test]
-    fn the_tail_of_a_long_log_is_found_backwards() {
-        let mut text = String::new();
-        for n in 0..20_000 {
-            text.push_str(&format!("2026-01-01T00:00:00Z stdout F line {n}\n"));
-        }
-        let offset = tail_offset(&mut Cursor::new(text.as_bytes()), 3).expect("an offset");
-        let tail = &text[usize::try_from(offset).expect("small")..];
-        assert_eq!(tail.lines().count(), 3);
-        assert!(tail.ends_with("line 19999\n") && tail.contains("line 19997\n"));
-        let all = tail_offset(&mut Cursor::new(text.as_bytes()), 20_000).expect("an offset");
-        assert_eq!(all, 0);
-    }
-}
+mod tests;

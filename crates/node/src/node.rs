@@ -207,6 +207,7 @@ impl Node {
             runtime: shared.runtime.clone(),
             node: shared.node.clone(),
             pods: names.clone(),
+            client: shared.client.clone(),
         };
         let (commands, commanded) = mpsc::channel(16);
         let mut started = Node {

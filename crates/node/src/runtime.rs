@@ -5,7 +5,10 @@
 //! that outlives the daemon: everything here can be asked again after a restart and answers from disk and kernel.
 
 mod addresses;
+mod attach;
+mod dial;
 mod exec;
+pub(crate) mod frames;
 mod keeper;
 pub(crate) mod layers;
 mod local;
@@ -22,6 +25,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -215,12 +219,35 @@ pub struct ContainerSpec {
     pub cpu_request_millis: Option<u64>,
     /// `stdin: true`: the container's standard input stays open for attach.
     pub stdin: bool,
+    /// `stdinOnce: true`: standard input ends with the first attach that had it.
+    #[serde(default)]
+    pub stdin_once: bool,
     /// `tty: true`.
     pub tty: bool,
     /// The log file of this attempt, in CRI format, written by the shim alone.
     pub log_path: PathBuf,
     /// File on the machine that becomes the termination message; mounted at the container's `terminationMessagePath`.
     pub termination_message: Option<PathBuf>,
+}
+
+/// How large the log of one life of a container may grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogLimits {
+    /// Bytes of one file at most; a longer log goes on in the next. upstream: `containerLogMaxSize`.
+    pub max_bytes: u64,
+    /// Files at most, with the one that is written; at least 2. upstream: `containerLogMaxFiles`.
+    pub max_files: u32,
+}
+
+impl Default for LogLimits {
+    /// As the kubelet's: 10 MiB, 5 files.
+    fn default() -> Self {
+        Self {
+            max_bytes: 10 << 20,
+            max_files: 5,
+        }
+    }
 }
 
 /// What is true of one container now. Times are RFC 3339 with nanoseconds, as the shim noted them.
@@ -293,7 +320,8 @@ pub struct ExecRequest {
     pub tty: bool,
 }
 
-/// A running exec: its streams and its end. Dropping it kills the program.
+/// A running exec, or an attach: its streams and its end. Dropping it kills the program of an exec; an attach only
+/// lets go.
 pub struct ExecSession {
     /// Standard input, when asked for. Dropping it closes it.
     pub stdin: Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>>,
@@ -301,7 +329,7 @@ pub struct ExecSession {
     pub stdout: Box<dyn tokio::io::AsyncRead + Send + Unpin>,
     /// Standard error; absent with a terminal.
     pub stderr: Option<Box<dyn tokio::io::AsyncRead + Send + Unpin>>,
-    /// The exit code, once. 128 + signal when a signal ended it.
+    /// The exit code, once. 128 + signal when a signal ended it. Of an attach: 0 when the container has ended.
     pub exit: BoxFuture<'static, Result<i32, RuntimeError>>,
     /// Window sizes (columns, rows) for a terminal.
     pub resize: Option<tokio::sync::mpsc::Sender<(u16, u16)>>,
@@ -385,6 +413,34 @@ pub trait Runtime: Send + Sync + 'static {
         id: &'a ContainerId,
         exec: &'a ExecRequest,
     ) -> BoxFuture<'a, Result<ExecSession, RuntimeError>>;
+
+    /// Joins the streams of a running container: output from now on, and its standard input where it has one.
+    fn attach<'a>(
+        &'a self,
+        id: &'a ContainerId,
+        stdin: bool,
+    ) -> BoxFuture<'a, Result<ExecSession, RuntimeError>> {
+        let _ = stdin;
+        std::future::ready(Err(RuntimeError::NotRunning(id.clone()))).boxed()
+    }
+
+    /// Connects to a port of the pod, as a program inside it would to its own localhost; in the lower two tiers to
+    /// the pod's loopback address.
+    fn dial<'a>(
+        &'a self,
+        uid: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, Result<tokio::net::TcpStream, RuntimeError>> {
+        let what = format!("connect to port {port} of pod {uid}");
+        let source = std::io::ErrorKind::Unsupported.into();
+        std::future::ready(Err(RuntimeError::System { what, source })).boxed()
+    }
+
+    /// Returns when this life is over and its log is whole; at once for one that nobody knows.
+    fn ended(&self, id: &ContainerId) -> BoxFuture<'static, ()> {
+        let _ = id;
+        std::future::ready(()).boxed()
+    }
 
     /// Forgets one ended container: its record and its private layer, never its log and never a volume.
     fn forget<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), RuntimeError>>;

@@ -1,7 +1,16 @@
-//! The kubelet's HTTP paths: logs and exec. Attach and port forwarding answer clearly that they are not there yet.
+//! The kubelet's HTTP paths: logs, exec, attach and port forwarding.
 
-mod exec;
+mod channels_forward;
 mod follow;
+mod forward;
+mod missing;
+mod remote;
+mod spdy;
+mod spdy_remote;
+mod tunnel;
+mod upgrade;
+mod watching;
+mod websocket_remote;
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -12,8 +21,10 @@ use http_body_util::{BodyExt, Empty, Full};
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::container::log_folder;
-use crate::logs::{self, Wanted};
+use remote::Verb;
+use watching::Folders;
+
+use crate::logs::Wanted;
 use crate::node::{Body, NodeService};
 use crate::runtime::{ContainerId, ContainerState, Runtime};
 
@@ -28,14 +39,16 @@ pub(crate) struct Desk {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) node: PathBuf,
     pub(crate) pods: Arc<dyn Directory>,
+    /// For the words about a container that has no log yet.
+    pub(crate) client: kube::Client,
 }
 
 /// The paths as a service.
 pub(crate) fn service(desk: Desk) -> NodeService {
-    let desk = Arc::new(desk);
+    let desk = Arc::new((desk, Folders::default()));
     NodeService::new(tower::service_fn(move |request: Request<Body>| {
         let desk = Arc::clone(&desk);
-        async move { Ok::<_, Infallible>(answer(&desk, request).await) }
+        async move { Ok::<_, Infallible>(answer(&desk.0, &desk.1, request).await) }
     }))
 }
 
@@ -85,29 +98,32 @@ struct Aim {
     container: String,
 }
 
-async fn answer(desk: &Desk, request: Request<Body>) -> Response<Body> {
+async fn answer(desk: &Desk, folders: &Folders, request: Request<Body>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let result = match parts.as_slice() {
-        ["containerLogs", namespace, pod, container] => aim(desk, namespace, pod, container)
-            .and_then(|aim| container_logs(desk, &aim, &request)),
-        ["exec", namespace, pod, container] => match aim(desk, namespace, pod, container) {
-            Ok(aim) => exec::start(desk, &aim, request),
-            Err(refusal) => Err(refusal),
-        },
+        ["containerLogs", namespace, pod, container] => {
+            match aim(desk, namespace, pod, container) {
+                Ok(aim) => {
+                    let query = request.uri().query().unwrap_or_default().to_owned();
+                    drop(request);
+                    container_logs(desk, folders, &aim, &query).await
+                }
+                Err(refusal) => Err(refusal),
+            }
+        }
         // upstream: the UID may stand between pod and container.
-        ["exec", namespace, pod, _uid, container] => match aim(desk, namespace, pod, container) {
-            Ok(aim) => exec::start(desk, &aim, request),
-            Err(refusal) => Err(refusal),
-        },
-        ["attach", ..] => Err(Refusal::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "attach is not possible on this node yet; use logs and exec",
-        )),
-        ["portForward", ..] => Err(Refusal::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "port forwarding is not possible on this node yet; a pod's own address can be reached from the machine",
-        )),
+        ["exec", namespace, pod, container] | ["exec", namespace, pod, _, container] => {
+            aim(desk, namespace, pod, container)
+                .and_then(|aim| remote::start(desk, &aim, Verb::Exec, request))
+        }
+        ["attach", namespace, pod, container] | ["attach", namespace, pod, _, container] => {
+            aim(desk, namespace, pod, container)
+                .and_then(|aim| remote::start(desk, &aim, Verb::Attach, request))
+        }
+        ["portForward", namespace, pod] | ["portForward", namespace, pod, _] => {
+            forward::start(desk, namespace, pod, request)
+        }
         ["healthz"] => Ok(Response::new(text("ok".to_owned()))),
         _ => Err(Refusal::new(
             StatusCode::NOT_FOUND,
@@ -122,7 +138,7 @@ fn aim(desk: &Desk, namespace: &str, pod: &str, container: &str) -> Result<Aim, 
     let uid = uid.ok_or_else(|| {
         Refusal::new(
             StatusCode::NOT_FOUND,
-            format!("pod {pod}_{namespace} is not on this node"),
+            format!("pod not found (\"{pod}_{namespace}\")"),
         )
     })?;
     Ok(Aim {
@@ -133,47 +149,31 @@ fn aim(desk: &Desk, namespace: &str, pod: &str, container: &str) -> Result<Aim, 
     })
 }
 
-fn container_logs(
+async fn container_logs(
     desk: &Desk,
+    folders: &Folders,
     aim: &Aim,
-    request: &Request<Body>,
+    query: &str,
 ) -> Result<Response<Body>, Refusal> {
-    let query = query(request.uri().query().unwrap_or_default());
+    let query = self::query(query);
     let wanted = Wanted::parse(&query, Timestamp::now())
         .map_err(|why| Refusal::new(StatusCode::BAD_REQUEST, why))?;
-    let lives = logs::lives(&log_folder(&desk.node, &aim.uid, &aim.container));
-    let Aim {
-        namespace,
-        pod,
-        container,
-        ..
-    } = aim;
-    let found = if wanted.previous {
-        lives.iter().rev().nth(1)
-    } else {
-        lives.last()
-    };
-    let Some((attempt, file)) = found else {
-        let message = if wanted.previous {
-            format!("previous terminated container \"{container}\" in pod \"{pod}\" not found")
-        } else {
-            format!(
-                "container \"{container}\" in pod \"{pod}\" is waiting to start (namespace {namespace})"
-            )
-        };
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, message));
-    };
+    let (attempt, file) = missing::life(desk, aim, &wanted).await?;
     let id = ContainerId {
         pod_uid: aim.uid.clone(),
-        container: container.clone(),
-        attempt: *attempt,
+        container: aim.container.clone(),
+        attempt,
     };
-    let mut response = Response::new(follow::body(
-        Arc::clone(&desk.runtime),
-        id,
-        file.clone(),
-        wanted,
-    ));
+    let ended = desk.runtime.ended(&id);
+    let body = follow::body(folders, file, wanted, ended).await;
+    let body = body.map_err(|error| {
+        let words = format!(
+            "could not read the log of container \"{}\": {error}",
+            aim.container
+        );
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, words)
+    })?;
+    let mut response = Response::new(body);
     let plain = http::HeaderValue::from_static("text/plain");
     response
         .headers_mut()
@@ -192,12 +192,10 @@ fn running(desk: &Desk, aim: &Aim) -> Result<ContainerId, Refusal> {
     let latest = own.max_by_key(|record| record.id.attempt);
     match latest {
         Some(record) if matches!(record.state, ContainerState::Running { .. }) => Ok(record.id),
+        // upstream: the kubelet's words, which kubectl shows behind "unable to upgrade connection".
         Some(_) | None => Err(Refusal::new(
             StatusCode::NOT_FOUND,
-            format!(
-                "container \"{}\" of pod \"{}\" is not running",
-                aim.container, aim.pod
-            ),
+            format!("container not found (\"{}\")", aim.container),
         )),
     }
 }
@@ -246,10 +244,15 @@ fn exit_status(result: Result<i32, String>) -> String {
             "message": format!("command terminated with non-zero exit code: exit status {code}"),
             "details": {"causes": [{"reason": "ExitCode", "message": code.to_string()}]},
         }),
-        Err(why) => json!({
-            "metadata": {}, "status": "Failure", "reason": "InternalError", "code": 500,
-            "message": format!("error executing command in container: {why}"),
-        }),
+        Err(why) => {
+            // upstream: apierrors.NewInternalError.
+            let why = format!("error executing command in container: {why}");
+            json!({
+                "metadata": {}, "status": "Failure", "reason": "InternalError", "code": 500,
+                "message": format!("Internal error occurred: {why}"),
+                "details": {"causes": [{"message": why}]},
+            })
+        }
     }
     .to_string()
 }

@@ -29,6 +29,7 @@ fn spec() -> ContainerSpec {
         cpu_limit_millis: Some(250),
         cpu_request_millis: Some(100),
         stdin: false,
+        stdin_once: false,
         tty: false,
         log_path: PathBuf::new(),
         termination_message: None,

@@ -205,6 +205,33 @@ impl Runtime for Local {
         self.core.exec(id, exec).boxed()
     }
 
+    fn attach<'a>(
+        &'a self,
+        id: &'a ContainerId,
+        stdin: bool,
+    ) -> BoxFuture<'a, Result<ExecSession, RuntimeError>> {
+        self.core.join_streams(id, stdin).boxed()
+    }
+
+    fn dial<'a>(
+        &'a self,
+        uid: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, Result<tokio::net::TcpStream, RuntimeError>> {
+        self.core.dial(uid, port).boxed()
+    }
+
+    fn ended(&self, id: &ContainerId) -> BoxFuture<'static, ()> {
+        let held = self.core.held(id);
+        async move {
+            if let Ok(mut held) = held {
+                // A watcher that is gone has settled it.
+                let _ = held.end.wait_for(Option::is_some).await;
+            }
+        }
+        .boxed()
+    }
+
     fn forget<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), RuntimeError>> {
         let core = Arc::clone(&self.core);
         let id = id.clone();
@@ -593,6 +620,7 @@ impl Core {
                 settings: sandbox.pod.settings,
                 processes,
             },
+            log: self.options.log,
         })
     }
 
@@ -713,6 +741,34 @@ impl Core {
             }
             Some(_) | None => Err(RuntimeError::NotRunning(id.clone())),
         }
+    }
+
+    async fn join_streams(
+        &self,
+        id: &ContainerId,
+        stdin: bool,
+    ) -> Result<ExecSession, RuntimeError> {
+        let held = self.held(id)?;
+        if held.has_ended() {
+            return Err(RuntimeError::NotRunning(id.clone()));
+        }
+        super::attach::attach(id, &held.dir, stdin).await
+    }
+
+    async fn dial(&self, uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError> {
+        let sandbox = lock(&self.pods).get(uid).cloned();
+        let what = || system(format!("connect to port {port} of pod {uid}"));
+        let Some(sandbox) = sandbox else {
+            return Err(what()(io::Error::from(io::ErrorKind::NotFound)));
+        };
+        match &self.network {
+            Some(network) if !sandbox.pod.host_network => {
+                super::dial::inside(&network.namespaces(uid).join("net"), port).await
+            }
+            Some(_) => super::dial::to(IpAddr::V4(Ipv4Addr::LOCALHOST), port).await,
+            None => super::dial::to(sandbox.place.ip, port).await,
+        }
+        .map_err(what())
     }
 
     async fn kill(&self, id: &ContainerId) -> Result<(), RuntimeError> {

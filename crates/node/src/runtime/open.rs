@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::local::Local;
 use super::record::remove_discarded;
-use super::{Runtime, RuntimeError, Tier};
+use super::{LogLimits, Runtime, RuntimeError, Tier};
 
 /// How a tier is to be opened.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct RuntimeOptions {
     pub service_range: String,
     /// The identity of this boot, instead of the kernel's: what another boot left counts as gone.
     pub boot: Option<String>,
+    /// How large the log of a container may grow.
+    pub log: LogLimits,
 }
 
 impl RuntimeOptions {
@@ -34,6 +36,7 @@ impl RuntimeOptions {
             pod_range: None,
             service_range: "10.96.0.0/16".to_owned(),
             boot: None,
+            log: LogLimits::default(),
         }
     }
 }

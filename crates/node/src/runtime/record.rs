@@ -7,6 +7,7 @@
 //! state.json   what is true of it, for the daemon
 //! layer/       its private files, gone when it is forgotten
 //! shim.log     what the shim has to say about itself
+//! attach       the socket at which the shim takes attachers
 //! ```
 //!
 //! Every file is written beside and renamed. Only the end of a container is synced: a machine that lost its power
@@ -20,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::process::ProcessMark;
-use super::{ContainerId, ContainerSpec, ContainerState, PodSettings, Tier};
+use super::{ContainerId, ContainerSpec, ContainerState, LogLimits, PodSettings, Tier};
 
 /// The variable by which a process of a pod is known in the processes tier.
 pub(crate) const POD_VARIABLE: &str = "STEAD_POD_UID";
@@ -41,6 +42,9 @@ pub(crate) struct Order {
     pub(crate) spec: ContainerSpec,
     /// Where it lives.
     pub(crate) place: Place,
+    /// How large its log may grow.
+    #[serde(default)]
+    pub(crate) log: LogLimits,
 }
 
 /// The machine's side of a pod: files and namespaces that its containers share.
@@ -130,6 +134,11 @@ impl RecordDir {
     /// The container's private files.
     pub(crate) fn layer(&self) -> PathBuf {
         self.0.join("layer")
+    }
+
+    /// The socket at which its shim takes attachers.
+    pub(crate) fn attach_socket() -> &'static str {
+        "attach"
     }
 
     /// Where the shim writes about itself.

@@ -7,22 +7,21 @@
 //! It is asked by signals, for a signal to a verified process needs no path and no protocol: SIGTERM ends every
 //! process of the container at once, SIGHUP goes on in a new log file.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::path::Path;
 
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 
 use crate::runtime::{
     CHANGES_FILE, ContainerState, Holder, Order, ProcessMark, Processes, RecordDir, Tier, marks,
 };
 
-use super::launch::{Launched, launch};
-use super::log::{Lines, LogFile, Stream, now};
+use super::launch::launch;
+use super::log::{LogFile, now};
+use super::outputs::Outputs;
 
 /// Holds the container of this record, when its order still has this number and nobody else holds it.
 pub(super) fn hold(dir: &RecordDir, number: &str) -> io::Result<()> {
@@ -36,9 +35,12 @@ pub(super) fn hold(dir: &RecordDir, number: &str) -> io::Result<()> {
         return Ok(());
     }
     tell_the_daemon()?;
-    let state = run(&order, dir, &signals)?;
+    let (state, outputs) = run(&order, dir, &signals)?;
     dir.write_state(&state)?;
     announce(dir);
+    if let Some(outputs) = outputs {
+        outputs.linger();
+    }
     Ok(())
 }
 
@@ -75,36 +77,44 @@ fn tell_the_daemon() -> io::Result<()> {
     Ok(())
 }
 
-fn run(order: &Order, dir: &RecordDir, signals: &SignalFd) -> io::Result<ContainerState> {
-    let mut log = LogFile::open(&order.spec.log_path)?;
+/// How it ended, and the streams whose attachers may not have heard all of it yet.
+fn run(
+    order: &Order,
+    dir: &RecordDir,
+    signals: &SignalFd,
+) -> io::Result<(ContainerState, Option<Outputs>)> {
+    let mut log = LogFile::open(&order.spec.log_path, order.log)?;
     let launched = match launch(order, dir) {
         Ok(launched) => launched,
         Err(failure) => {
             end_everything(order)?;
             super::launch::clean_up(order);
-            return Ok(failed(failure.0));
+            return Ok((failed(failure.0), None));
         }
     };
     let started_at = now();
+    let pid = launched.pid;
+    // Before the word that it runs: whoever hears that may attach.
+    let mut outputs = Outputs::of(launched, &order.spec, dir.path())?;
     dir.write_state(&ContainerState::Running {
-        pid: launched.pid,
+        pid,
         started_at: started_at.clone(),
     })?;
     announce(dir);
-    let mut outputs = Outputs::of(launched)?;
     let end = supervise(&mut outputs, &mut log, signals)?;
     let finished_at = now();
     end_everything(order)?;
     outputs.drain(&mut log);
     let oom = super::launch::ran_out_of_memory(order);
     super::launch::clean_up(order);
-    Ok(ContainerState::Exited {
+    let state = ContainerState::Exited {
         code: end.code,
         signal: end.signal,
         oom,
         started_at,
         finished_at,
-    })
+    };
+    Ok((state, Some(outputs)))
 }
 
 fn failed(message: String) -> ContainerState {
@@ -231,93 +241,4 @@ fn announce(dir: &RecordDir) {
 
 fn changes_file(dir: &Path) -> Option<std::path::PathBuf> {
     Some(dir.parent()?.parent()?.join(CHANGES_FILE))
-}
-
-/// The container's outputs while they are open.
-struct Outputs {
-    pid: u32,
-    stdout: Output,
-    stderr: Output,
-    /// Held so that a program that reads waits instead of meeting the end.
-    _stdin: Option<OwnedFd>,
-}
-
-struct Output {
-    pipe: Option<File>,
-    lines: Lines,
-}
-
-impl Outputs {
-    fn of(launched: Launched) -> io::Result<Self> {
-        let Launched { pid, streams } = launched;
-        Ok(Self {
-            pid,
-            stdout: Output::of(Some(streams.stdout), Stream::Stdout)?,
-            stderr: Output::of(streams.stderr, Stream::Stderr)?,
-            _stdin: streams.stdin,
-        })
-    }
-
-    /// Waits for output, a signal, or the end of a child.
-    fn wait(&self, signals: &SignalFd) -> io::Result<()> {
-        let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
-        for output in [&self.stdout, &self.stderr] {
-            if let Some(pipe) = &output.pipe {
-                fds.push(PollFd::new(pipe, PollFlags::IN));
-            }
-        }
-        match poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(other) => Err(other.into()),
-        }
-    }
-
-    fn pump(&mut self, log: &mut LogFile) {
-        self.stdout.pump(log);
-        self.stderr.pump(log);
-    }
-
-    /// Nobody writes any more: takes the rest, and the last lines without a newline.
-    fn drain(&mut self, log: &mut LogFile) {
-        for output in [&mut self.stdout, &mut self.stderr] {
-            while output.pump(log) {}
-            log.finish(&mut output.lines);
-        }
-    }
-}
-
-impl Output {
-    fn of(pipe: Option<OwnedFd>, stream: Stream) -> io::Result<Self> {
-        if let Some(pipe) = &pipe {
-            rustix::io::ioctl_fionbio(pipe, true)?;
-        }
-        Ok(Self {
-            pipe: pipe.map(File::from),
-            lines: Lines::new(stream),
-        })
-    }
-
-    /// Takes what can be read at once; `false` when there was nothing.
-    fn pump(&mut self, log: &mut LogFile) -> bool {
-        let Some(pipe) = &mut self.pipe else {
-            return false;
-        };
-        let mut buffer = [0; 64 * 1024];
-        match pipe.read(&mut buffer) {
-            Ok(0) => {
-                self.pipe = None;
-                false
-            }
-            Ok(count) => {
-                log.push(&mut self.lines, &buffer[..count]);
-                true
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-            Err(_) => {
-                self.pipe = None;
-                false
-            }
-        }
-    }
 }

@@ -78,6 +78,7 @@ fn order(tier: Tier, folder: &Path) -> io::Result<Order> {
             cpu_limit_millis: None,
             cpu_request_millis: None,
             stdin: false,
+            stdin_once: false,
             tty: false,
             log_path: folder.join("log"),
             termination_message: None,
@@ -90,5 +91,6 @@ fn order(tier: Tier, folder: &Path) -> io::Result<Order> {
             cgroup: Some(format!("stead/probe-{}", std::process::id())),
             ..Place::default()
         },
+        log: crate::runtime::LogLimits::default(),
     })
 }

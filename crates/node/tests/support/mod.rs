@@ -157,6 +157,7 @@ impl Bench {
             cpu_limit_millis: None,
             cpu_request_millis: None,
             stdin: false,
+            stdin_once: false,
             tty: false,
             termination_message: None,
         }
