@@ -226,7 +226,16 @@ pub(crate) fn verb(method: &Method, target: &Target, query: &Query) -> Result<Ve
         ("pods", "exec" | "attach" | "portforward" | "log")
     ) || sub.starts_with("proxy")
     {
-        return Ok(Verb::Connect);
+        // upstream: a log is got; the others connect, by GET or POST. What is proxied is refused by itself.
+        let served = match sub {
+            "log" => *method == Method::GET,
+            "exec" | "attach" | "portforward" => [Method::GET, Method::POST].contains(method),
+            _ => true,
+        };
+        return match served {
+            true => Ok(Verb::Connect),
+            false => Err(Status::method_not_allowed()),
+        };
     }
     let verb = match *method {
         Method::GET | Method::HEAD

@@ -174,13 +174,36 @@ fn forward(server: &ApiServer, mut request: Request<Body>, path: &str) -> Boxed<
             "the request cannot be passed on to the node",
         ))));
     };
+    let is_log = path.starts_with("/containerLogs/");
     *request.uri_mut() = uri;
-    Box::pin(
-        tower::ServiceExt::oneshot(node, request).map(|response| match response {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }),
-    )
+    let asked = tower::ServiceExt::oneshot(node, request);
+    Box::pin(asked.then(move |response| match response {
+        Ok(response) if is_log && !response.status().is_success() => worded(response),
+        Ok(response) => Box::pin(ready(response)) as Boxed<_>,
+        Err(never) => match never {},
+    }))
+}
+
+/// The node's plain words as a Status. upstream: `GenericHttpResponseChecker`. Those to an upgrade stay as they are.
+fn worded(response: Response<Body>) -> Boxed<Response<Body>> {
+    let (parts, body) = response.into_parts();
+    Box::pin(collect(body).map(move |collected| {
+        let words = match collected {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(status) => status.message,
+        };
+        refused(&of_node(parts.status, words))
+    }))
+}
+
+fn of_node(code: StatusCode, words: String) -> Status {
+    let mut status = match code {
+        StatusCode::BAD_REQUEST => Status::bad_request(words),
+        StatusCode::INTERNAL_SERVER_ERROR => Status::internal(words),
+        _ => Status::unknown(words),
+    };
+    status.code = code;
+    status
 }
 
 /// 500 for a request that made the server panic.

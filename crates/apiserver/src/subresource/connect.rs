@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::handle::{Outcome, Reply, Scene};
 use crate::object;
 use crate::request::Query;
-use crate::status::Status;
+use crate::status::{Cause, Status};
 
 /// Finds what to ask the node.
 pub(crate) fn connect(scene: &Scene<'_>) -> Result<Outcome, Status> {
@@ -28,7 +28,7 @@ pub(crate) fn connect(scene: &Scene<'_>) -> Result<Outcome, Status> {
             node(&pod, name)?;
             format!(
                 "/containerLogs/{namespace}/{name}/{container}?{}",
-                log_query(query)?
+                log_query(name, query)?
             )
         }
         "portforward" => {
@@ -40,12 +40,10 @@ pub(crate) fn connect(scene: &Scene<'_>) -> Result<Outcome, Status> {
         }
         verb => {
             let container = container(&pod, name, query)?;
-            if object::text(&pod, &["status", "phase"]) == "Succeeded"
-                || object::text(&pod, &["status", "phase"]) == "Failed"
-            {
+            let phase = object::text(&pod, &["status", "phase"]);
+            if verb == "exec" && matches!(phase, "Succeeded" | "Failed") {
                 return Err(Status::bad_request(format!(
-                    "cannot exec into a container in a completed pod; current phase is {}",
-                    object::text(&pod, &["status", "phase"])
+                    "cannot exec into a container in a completed pod; current phase is {phase}"
                 )));
             }
             node(&pod, name)?;
@@ -131,9 +129,36 @@ fn pass(query: &Query, names: &[&str]) -> String {
     pairs.collect::<Vec<_>>().join("&")
 }
 
-fn log_query(query: &Query) -> Result<String, Status> {
-    for number in ["tailLines", "limitBytes", "sinceSeconds"] {
-        query.number(number)?;
+fn log_query(pod: &str, query: &Query) -> Result<String, Status> {
+    let mut causes = Vec::new();
+    // upstream: ValidatePodLogOptions.
+    for (name, least, rule) in [
+        ("tailLines", 0, "must be greater than or equal to 0"),
+        ("limitBytes", 1, "must be greater than 0"),
+        ("sinceSeconds", 1, "must be greater than 0"),
+    ] {
+        if let Some(number) = query.number(name)?.filter(|number| *number < least) {
+            let message = format!("Invalid value: {number}: {rule}");
+            causes.push(Cause::new("FieldValueInvalid", name, message));
+        }
+    }
+    if query.has("sinceSeconds") && query.has("sinceTime") {
+        let message = "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified";
+        causes.push(Cause::new("FieldValueForbidden", "", message));
+    }
+    let stream = query.get("stream");
+    if !matches!(stream, "" | "All" | "Stdout" | "Stderr") {
+        let message = format!(
+            "Unsupported value: \"{stream}\": supported values: \"All\", \"Stderr\", \"Stdout\""
+        );
+        causes.push(Cause::new("FieldValueNotSupported", "stream", message));
+    }
+    if matches!(stream, "Stdout" | "Stderr") && query.has("tailLines") {
+        let message = "Forbidden: `tailLines` and specific `stream` are mutually exclusive for now";
+        causes.push(Cause::new("FieldValueForbidden", "", message));
+    }
+    if !causes.is_empty() {
+        return Err(Status::invalid("", "PodLogOptions", pod, &causes));
     }
     Ok(pass(
         query,
@@ -145,6 +170,7 @@ fn log_query(query: &Query) -> Result<String, Status> {
             "sinceTime",
             "timestamps",
             "limitBytes",
+            "stream",
         ],
     ))
 }
