@@ -19,6 +19,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -171,7 +172,7 @@ func (b bench) terminal() error {
 }
 
 // listen forwards a port of the machine's to one of the pod's.
-func (b bench) listen(tunnel bool, port string, complaints io.Writer) (string, func(), error) {
+func (b bench) listen(tunnel bool, port string) (string, func(), error) {
 	url := b.client.CoreV1().RESTClient().Post().Resource("pods").Namespace("default").Name(b.pod).SubResource("portforward").URL()
 	transport, upgrader, err := spdy.RoundTripperFor(b.config)
 	if err != nil {
@@ -184,7 +185,7 @@ func (b bench) listen(tunnel bool, port string, complaints io.Writer) (string, f
 		}
 	}
 	stop, ready := make(chan struct{}), make(chan struct{})
-	forwarder, err := portforward.NewOnAddresses(dialer, []string{"127.0.0.1"}, []string{"0:" + port}, stop, ready, io.Discard, complaints)
+	forwarder, err := portforward.NewOnAddresses(dialer, []string{"127.0.0.1"}, []string{"0:" + port}, stop, ready, io.Discard, io.Discard)
 	if err != nil {
 		return "", nil, err
 	}
@@ -201,7 +202,7 @@ func (b bench) listen(tunnel bool, port string, complaints io.Writer) (string, f
 
 // forward speaks with the pod over several connections at a time, and closes its direction of one of them first.
 func (b bench) forward(tunnel bool) error {
-	address, stop, err := b.listen(tunnel, b.port, io.Discard)
+	address, stop, err := b.listen(tunnel, b.port)
 	if err != nil {
 		return err
 	}
@@ -242,8 +243,12 @@ func (b bench) forward(tunnel bool) error {
 
 // nobody listens at port 1: the client is told so, in the kubelet's words.
 func (b bench) nobody() error {
-	told := make(lines, 16)
-	address, stop, err := b.listen(true, "1", told)
+	// The client's word of it goes where its unhandled errors go.
+	told := make(chan string, 16)
+	handlers := utilruntime.ErrorHandlers
+	utilruntime.ErrorHandlers = []utilruntime.ErrorHandler{func(_ context.Context, err error, _ string, _ ...any) { told <- err.Error() }}
+	defer func() { utilruntime.ErrorHandlers = handlers }()
+	address, stop, err := b.listen(true, "1")
 	if err != nil {
 		return err
 	}
@@ -266,14 +271,6 @@ func (b bench) nobody() error {
 			return errors.New("no word of why")
 		}
 	}
-}
-
-// lines hands on what is written.
-type lines chan string
-
-func (l lines) Write(bytes []byte) (int, error) {
-	l <- string(bytes)
-	return len(bytes), nil
 }
 
 func (b bench) many() error {
