@@ -318,10 +318,20 @@ pub(crate) struct Kubeconfig {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Dns {
     /// Name, for instance web-0.nginx.default.svc.cluster.local
-    pub(crate) name: String,
+    #[arg(required_unless_present_any = ["install", "uninstall"])]
+    pub(crate) name: Option<String>,
     /// Type of record
     #[arg(long = "type", default_value = "A", value_name = "TYPE")]
     pub(crate) record: String,
+    /// Let this machine's own resolver find the cluster's names, by a drop-in where it takes one
+    #[arg(long, conflicts_with_all = ["name", "uninstall"])]
+    pub(crate) install: bool,
+    /// Take the drop-in away
+    #[arg(long, conflicts_with = "name")]
+    pub(crate) uninstall: bool,
+    /// The machine's root folder
+    #[arg(long, hide = true, default_value = "/", value_name = "DIR")]
+    pub(crate) root: PathBuf,
 }
 
 #[derive(Debug, ClapArgs)]

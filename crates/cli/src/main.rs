@@ -4,6 +4,7 @@ mod api;
 mod args;
 mod commands;
 mod failure;
+mod host_dns;
 mod live;
 mod manifest;
 mod picture;

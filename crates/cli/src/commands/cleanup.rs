@@ -1,12 +1,14 @@
 //! `stead cleanup`: gives back what crashes left of this machine, whichever data folder it was.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use stead_node::leftover::{self, Estate};
 
 use crate::args::Cleanup;
 use crate::failure::Failure;
+use crate::host_dns;
 use crate::place::Place;
 
 /// Lists what nobody holds and gives it back; what lives is named and left alone.
@@ -19,11 +21,22 @@ pub(crate) fn run(args: &Cleanup, place: &Place) -> Result<ExitCode, Failure> {
     for estate in &held {
         tell_held(estate, estate.holder);
     }
-    if free.is_empty() {
-        say("nothing to give back".to_owned());
-        return Ok(ExitCode::SUCCESS);
-    }
     let mut failures = Vec::new();
+    let drop_in = drop_in(&held);
+    if free.is_empty() && drop_in.is_none() {
+        say("nothing to give back".to_owned());
+    }
+    if let Some(dir) = drop_in {
+        say(format!(
+            "{}: the drop-in for this machine's resolver",
+            dir.display()
+        ));
+        if !args.dry_run
+            && let Err(error) = host_dns::uninstall(Path::new("/"), &dir)
+        {
+            failures.push(Failure::caused("the drop-in stays", &error));
+        }
+    }
     for estate in &free {
         let verb = if args.dry_run {
             "would give back"
@@ -44,6 +57,17 @@ pub(crate) fn run(args: &Cleanup, place: &Place) -> Result<ExitCode, Failure> {
         }
     }
     end(failures)
+}
+
+/// The data folder of a resolver's drop-in whose server no longer runs.
+fn drop_in(held: &[Estate]) -> Option<PathBuf> {
+    let dir = host_dns::owner(Path::new("/"))?;
+    let place = Place { dir };
+    let lives = place.holder().is_some()
+        || held
+            .iter()
+            .any(|estate| estate.data_dir.as_ref() == Some(&place.dir));
+    (!lives).then_some(place.dir)
 }
 
 /// Whose it is, for people.

@@ -72,6 +72,9 @@ async fn stop(args: &Down, place: &Place) -> Result<bool, Failure> {
             args.timeout.as_secs()
         )));
     }
+    if let Err(error) = crate::host_dns::uninstall(std::path::Path::new("/"), &place.dir) {
+        Failure::caused("stopped, but the resolver's drop-in stays", &error).report();
+    }
     println!("stopped; the data stays under {}", place.dir.display());
     Ok(true)
 }

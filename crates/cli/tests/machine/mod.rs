@@ -1,5 +1,11 @@
 //! What a test sees of the kernel: interfaces, addresses, routes, tables, mounts, cgroups and processes, as sorted texts.
 
+// Each test file uses what it needs of this.
+#![allow(
+    dead_code,
+    reason = "every test file compiles this module for itself and uses a part of it"
+)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
