@@ -6,7 +6,7 @@ use http_body_util::BodyExt as _;
 use kube::client::Body;
 use serde_json::{Value, json};
 
-use crate::resource::{Key, Resource};
+use crate::resource::{Key, Resource, text};
 
 /// What is done to the object or collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,63 +190,94 @@ impl CallError {
 }
 
 /// Sends a request and reads the answer: the object, the list, or a `Status` of success.
+///
+/// # Errors
+/// [`CallError::Refused`] when the API said no, [`CallError::Lost`] when there was no answer.
 pub async fn call(client: &kube::Client, request: Request) -> Result<Value, CallError> {
+    let response = send(client, &request).await?;
+    if !response.status().is_success() {
+        return Err(refusal(&request, response).await);
+    }
+    let body = response.into_body().collect().await;
+    let bytes = body.map_err(|error| lost(&request, error))?.to_bytes();
+    serde_json::from_slice(&bytes).map_err(|error| lost(&request, error))
+}
+
+/// Sends a request; gives the response whatever it says.
+pub(crate) async fn send(
+    client: &kube::Client,
+    request: &Request,
+) -> Result<http::Response<Body>, CallError> {
     let Request { method, path, body } = request;
-    let http_method = method.http();
-    let lost = |source: Box<dyn std::error::Error + Send + Sync>| CallError::Lost {
-        method: http_method.clone(),
-        path: path.clone(),
-        source,
-    };
     let bytes = if body.is_null() {
         Vec::new()
     } else {
         body.to_string().into_bytes()
     };
-    let request = http::Request::builder()
-        .method(http_method.clone())
+    let sent = http::Request::builder()
+        .method(method.http())
         .uri(path.as_str())
         .header(http::header::CONTENT_TYPE, method.content_type())
         .header(http::header::ACCEPT, "application/json")
         .body(Body::from(bytes))
-        .map_err(|error| lost(error.into()))?;
-    let response = client
-        .send(request)
+        .map_err(|error| lost(request, error))?;
+    client
+        .send(sent)
         .await
-        .map_err(|error| lost(error.into()))?;
-    let (parts, body) = response.into_parts();
-    let bytes = body
-        .collect()
-        .await
-        .map_err(|error| lost(error.into()))?
-        .to_bytes();
-    if parts.status.is_success() {
-        return serde_json::from_slice(&bytes).map_err(|error| lost(error.into()));
-    }
-    Err(refused(http_method, path, &parts, &bytes))
+        .map_err(|error| lost(request, error))
 }
 
-fn refused(
-    method: http::Method,
-    path: String,
-    parts: &http::response::Parts,
-    bytes: &[u8],
-) -> CallError {
-    let status: Value = serde_json::from_slice(bytes).unwrap_or_default();
-    let field = |name: &str| status.get(name).and_then(Value::as_str).map(str::to_owned);
+fn lost(request: &Request, source: impl std::error::Error + Send + Sync + 'static) -> CallError {
+    CallError::Lost {
+        method: request.method.http(),
+        path: request.path.clone(),
+        source: source.into(),
+    }
+}
+
+/// What a response that is no success says.
+pub(crate) async fn refusal(request: &Request, response: http::Response<Body>) -> CallError {
+    let (parts, body) = response.into_parts();
     let header = parts
         .headers
         .get(http::header::RETRY_AFTER)
-        .and_then(|seconds| seconds.to_str().ok()?.parse().ok());
-    let details = status
-        .pointer("/details/retryAfterSeconds")
-        .and_then(Value::as_u64);
+        .and_then(|seconds| seconds.to_str().ok()?.parse().ok())
+        .map(Duration::from_secs);
+    // The status code alone is a refusal, whatever becomes of the sentence that explains it.
+    let bytes = body
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+        .unwrap_or_default();
+    let status = serde_json::from_slice(&bytes).unwrap_or_default();
+    let mut refused = status_of(request.method.http(), request.path.clone(), &status);
+    if let CallError::Refused {
+        code,
+        message,
+        retry_after,
+        ..
+    } = &mut refused
+    {
+        *code = parts.status.as_u16();
+        *retry_after = header.or(*retry_after);
+        if message.is_empty() {
+            *message = format!("answered {}", parts.status);
+        }
+    }
+    refused
+}
+
+/// A `Status` object as the refusal that it tells of.
+pub(crate) fn status_of(method: http::Method, path: String, status: &Value) -> CallError {
+    let number = |pointer: &str| status.pointer(pointer).and_then(Value::as_u64);
     CallError::Refused {
         method,
         path,
-        code: parts.status.as_u16(),
-        reason: field("reason").unwrap_or_default(),
-        message: field("message").unwrap_or_else(|| format!("answered {}", parts.status)),
-        retry_after: header.or(details).map(Duration::from_secs),
+        code: number("/code")
+            .and_then(|code| code.try_into().ok())
+            .unwrap_or(0),
+        reason: text(status, "/reason").to_owned(),
+        message: text(status, "/message").to_owned(),
+        retry_after: number("/details/retryAfterSeconds").map(Duration::from_secs),
     }
 }

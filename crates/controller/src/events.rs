@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use crate::backpressure::Backpressure;
 use crate::call::{self, Method, Request};
 use crate::resource::{Key, Resource, text};
 
@@ -93,6 +94,15 @@ impl Recorder {
         client: kube::Client,
         component: &'static str,
     ) -> (Recorder, impl Future<Output = ()>) {
+        Recorder::patient(client, component, Backpressure::default())
+    }
+
+    /// The same, for one whose other calls share what the API asks of them.
+    pub fn patient(
+        client: kube::Client,
+        component: &'static str,
+        backpressure: Backpressure,
+    ) -> (Recorder, impl Future<Output = ()>) {
         let (events, mut waiting) = mpsc::channel(WAITING);
         let writing = async move {
             let mut correlator = Correlator::default();
@@ -100,8 +110,10 @@ impl Recorder {
                 let Some(write) = correlator.next(event, component, Timestamp::now()) else {
                     continue;
                 };
+                backpressure.welcome().await;
                 // An event is a courtesy: one that cannot be written is not worth a retry.
                 if let Err(error) = write.send(&client).await {
+                    backpressure.note(&error);
                     tracing::debug!(%error, "an event was not written");
                 }
             }

@@ -1,9 +1,8 @@
 //! Carries a plan out as it stands: one call a step, in the plan's order. Nothing is decided here.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::future::join_all;
+use futures::stream::{self, StreamExt as _};
 use stead_statefulset::{Lane, Observed, Plan, Step, Wave};
 
 use crate::call::{CallError, call};
@@ -12,7 +11,7 @@ use crate::request;
 use crate::resource::{is_terminating, uid};
 
 /// Lanes under way at once, at most. upstream: 500.
-const WIDEST: usize = 256;
+const WIDEST: usize = 128;
 
 /// One step that was sent, and what came of it.
 pub(crate) struct Sent {
@@ -27,20 +26,14 @@ pub(crate) struct Sent {
 pub(crate) struct Executed {
     /// Every step that was sent, in no order that matters.
     pub(crate) sent: Vec<Sent>,
+    /// The API asked for patience: the rest of the plan was given up.
+    pub(crate) given_up: bool,
 }
 
 impl Executed {
-    /// Whether a step failed.
+    /// Whether a step failed or was not sent.
     pub(crate) fn failed(&self) -> bool {
-        self.sent.iter().any(|sent| sent.result.is_err())
-    }
-
-    /// The longest that the server asked us to wait.
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
-        self.sent
-            .iter()
-            .filter_map(|sent| sent.result.as_ref().err()?.retry_after())
-            .max()
+        self.given_up || self.sent.iter().any(|sent| sent.result.is_err())
     }
 }
 
@@ -69,9 +62,18 @@ pub(crate) async fn execute(shell: &Arc<Shell>, seen: &Observed, plan: Plan) -> 
         }
     }
     for step in closing {
-        executed.sent.push(send(shell, seen, step).await);
+        if patient(shell, &mut executed) {
+            executed.sent.push(send(shell, seen, step).await);
+        }
     }
     executed
+}
+
+/// Whether the API takes calls now; where it asked us to wait, what is left of the plan is given up: it would be an old
+/// decision by then.
+fn patient(shell: &Shell, executed: &mut Executed) -> bool {
+    executed.given_up |= shell.backpressure.remaining().is_some();
+    !executed.given_up
 }
 
 fn adopts(prologue: &[Wave]) -> bool {
@@ -95,7 +97,10 @@ async fn still_adopts(shell: &Shell, seen: &Observed, prologue: &[Wave]) -> Resu
     };
     let get = request::of_set(&seen.set);
     let path = get.path.clone();
-    let live = call(&shell.client, get).await.map_err(refused)?;
+    let live = call(&shell.client, get).await;
+    let live = live
+        .inspect_err(|error| shell.backpressure.note(error))
+        .map_err(refused)?;
     let why = if uid(&live) != &*seen.set.uid {
         "the set was deleted and made again since it was seen"
     } else if is_terminating(&live) {
@@ -113,60 +118,69 @@ async fn still_adopts(shell: &Shell, seen: &Observed, prologue: &[Wave]) -> Resu
     }))
 }
 
-/// Sends the lanes of a wave at once, a few at first and twice as many each time all goes well: where every create is
-/// refused, one refusal is enough. upstream: slowStartBatch. Answers whether all went well.
+/// Sends the lanes of a wave at once; one that fails does not stop its neighbours. Answers whether all went well. That a
+/// refusal which will meet every lane is met a few times only is the plan's care: its waves begin small.
 async fn send_wave(
     shell: &Arc<Shell>,
     seen: &Observed,
     wave: Wave,
     executed: &mut Executed,
 ) -> bool {
-    let mut lanes = wave.into_iter();
-    let mut batch = 1;
-    loop {
-        let sending: Vec<_> = lanes
-            .by_ref()
-            .take(batch)
-            .map(|lane| send_lane(shell, seen, lane))
-            .collect();
-        if sending.is_empty() {
-            return true;
-        }
-        let sent: Vec<Sent> = join_all(sending).await.into_iter().flatten().collect();
-        let failed = sent.iter().any(|sent| sent.result.is_err());
-        executed.sent.extend(sent);
-        if failed {
-            return false;
-        }
-        batch = (batch * 2).min(WIDEST);
+    let lanes = wave.into_iter().map(|lane| send_lane(shell, seen, lane));
+    let mut sending = stream::iter(lanes).buffer_unordered(WIDEST);
+    while let Some(lane) = sending.next().await {
+        executed.sent.extend(lane.sent);
+        executed.given_up |= lane.given_up;
     }
+    !executed.failed()
 }
 
-async fn send_lane(shell: &Shell, seen: &Observed, lane: Lane) -> Vec<Sent> {
-    let mut all = Vec::with_capacity(lane.len());
+async fn send_lane(shell: &Shell, seen: &Observed, lane: Lane) -> Executed {
+    let mut executed = Executed::default();
     for step in lane {
-        let sent = send(shell, seen, step).await;
-        let failed = sent.result.is_err();
-        all.push(sent);
-        if failed {
+        if !patient(shell, &mut executed) {
+            break;
+        }
+        executed.sent.push(send(shell, seen, step).await);
+        if executed.failed() {
             break;
         }
     }
-    all
+    executed
 }
 
 async fn send(shell: &Shell, seen: &Observed, step: Step) -> Sent {
     let kind = step.call(&seen.set).resource;
     let result = match call(&shell.client, request::of(&step, &seen.set)).await {
         Ok(answer) => {
-            shell.written.note(&shell.watched, &seen.set, kind, &answer);
+            shell.written.note(&seen.set, kind, &answer);
             Ok(())
         }
         // What was to go is gone: the goal is reached.
         Err(error) if error.is_not_found() && is_delete(&step) => Ok(()),
-        Err(error) => Err(error),
+        Err(error) => {
+            shell.backpressure.note(&error);
+            learn(shell, seen, &step, &error).await;
+            Err(error)
+        }
     };
     Sent { step, result }
+}
+
+/// After an answer that shows that the cache is behind, and after none at all: how far it must come before the next
+/// decision. Without this the same call would be sent, and refused, until the cache has caught up by itself.
+async fn learn(shell: &Shell, seen: &Observed, step: &Step, error: &CallError) {
+    let is_overtaken = matches!(error.code(), 0 | 409 | 422);
+    if !is_overtaken || shell.backpressure.remaining().is_some() {
+        return;
+    }
+    match call(&shell.client, request::of_object(step, &seen.set)).await {
+        Ok(there) => {
+            let kind = step.call(&seen.set).resource;
+            shell.written.note(&seen.set, kind, &there);
+        }
+        Err(error) => shell.backpressure.note(&error),
+    }
 }
 
 fn is_delete(step: &Step) -> bool {

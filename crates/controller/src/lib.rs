@@ -3,9 +3,12 @@
 //! [`run`] is the controller. [`observe`] reads once what it would see, for programs that explain. The tools below it are
 //! those of any controller over raw JSON objects: [`call`], [`reflect`], [`queue`], [`events`].
 
+pub mod backpressure;
 pub mod call;
 pub mod events;
 mod execute;
+mod follow;
+mod page;
 pub mod queue;
 mod reconcile;
 pub mod reflect;
@@ -21,13 +24,15 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, join};
 use tokio::sync::watch as channel;
 
+use crate::backpressure::Backpressure;
 use crate::events::Recorder;
+use crate::follow::{Source, follow};
 use crate::queue::Queue;
 use crate::reconcile::{Shell, reconcile};
-use crate::reflect::{Part, reflect};
+use crate::reflect::Part;
 use crate::resource::{Key, Resource};
 use crate::snapshot::Written;
-use crate::watch::{Facts, Kind, Related, Watched};
+use crate::watch::{Entry, Facts, Kind, Related, Watched};
 
 pub use crate::snapshot::observe;
 
@@ -70,12 +75,18 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
     let shutdown = shutdown.boxed().shared();
-    let (recorder, recording) = Recorder::new(client.clone(), "statefulset-controller");
+    let backpressure = Backpressure::default();
+    let (recorder, recording) = Recorder::patient(
+        client.clone(),
+        "statefulset-controller",
+        backpressure.clone(),
+    );
     let shell = Arc::new(Shell {
         client: client.clone(),
         recorder,
         watched: Watched::default(),
         written: Written::default(),
+        backpressure,
     });
     let queue: Queue<Key> = Queue::new();
     let (unfilled, mut filled) = channel::channel(WATCHES);
@@ -136,13 +147,13 @@ impl<S: Future<Output = ()> + Clone + Send + 'static> Follow<S> {
         let unfilled = self.unfilled.clone();
         let filled = move || unfilled.send_modify(|missing| *missing -= 1);
         let sink = self.shell.watched.sink(self.queue.clone(), kind, filled);
-        reflect(
-            self.client.clone(),
+        let source = Source {
+            client: self.client.clone(),
             resource,
-            Part::default(),
-            sink,
-            self.shutdown.clone(),
-        )
-        .boxed()
+            part: Part::default(),
+            backpressure: self.shell.backpressure.clone(),
+        };
+        let read = |object| Entry::read(&object);
+        follow(source, read, sink, self.shutdown.clone()).boxed()
     }
 }

@@ -1,14 +1,12 @@
-//! Follows one collection: the whole of it first, then every change, for ever, over lost connections and expired versions.
+//! Follows one collection as whole JSON objects, for programs that read more of them than decisions do.
 
 use std::future::Future;
-use std::pin::pin;
 
-use futures::StreamExt as _;
-use kube::Api;
-use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::Value;
 
-use crate::resource::{Raw, Resource};
+use crate::backpressure::Backpressure;
+use crate::follow::{Source, Told, follow};
+use crate::resource::Resource;
 
 /// What is told of the collection.
 #[derive(Debug, Clone)]
@@ -33,6 +31,8 @@ pub struct Part {
 }
 
 /// Follows a resource in all namespaces and hands each delta to `sink`, in order. Ends with `shutdown` only.
+///
+/// What is told never goes back in time: a list older than what was told before is refused and asked for again.
 pub async fn reflect(
     client: kube::Client,
     resource: Resource,
@@ -40,41 +40,18 @@ pub async fn reflect(
     mut sink: impl FnMut(Delta),
     shutdown: impl Future<Output = ()>,
 ) {
-    let api: Api<Raw> = Api::all_with(client, &resource.api_resource());
-    let config = watcher::Config {
-        label_selector: part.labels,
-        field_selector: part.fields,
-        ..watcher::Config::default()
+    let source = Source {
+        client,
+        resource,
+        part,
+        backpressure: Backpressure::default(),
     };
-    let mut events = pin!(watcher(api, config).default_backoff().take_until(shutdown));
-    let mut listed = Vec::new();
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(watcher::Event::Init) => {
-                listed.clear();
-                sink(Delta::Listing);
-            }
-            Ok(watcher::Event::InitApply(object)) => listed.push(typed(object, &resource)),
-            Ok(watcher::Event::InitDone) => sink(Delta::Reset(std::mem::take(&mut listed))),
-            Ok(watcher::Event::Apply(object)) => sink(Delta::Put(typed(object, &resource))),
-            Ok(watcher::Event::Delete(object)) => sink(Delta::Gone(typed(object, &resource))),
-            Err(error) => {
-                tracing::warn!(resource = %resource.plural, %error, "watch interrupted; it is resumed")
-            }
-        }
-    }
-}
-
-/// Items of a list carry neither kind nor version: they are written back, and field owners, which nobody here reads,
-/// are dropped.
-fn typed(object: Raw, resource: &Resource) -> Value {
-    let mut value = object.value;
-    if let Some(fields) = value.as_object_mut() {
-        fields.insert("apiVersion".to_owned(), resource.api_version().into());
-        fields.insert("kind".to_owned(), resource.kind.to_string().into());
-    }
-    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("managedFields");
-    }
-    value
+    let told = |told| match told {
+        Told::Listing => sink(Delta::Listing),
+        Told::Listed { objects, .. } => sink(Delta::Reset(objects)),
+        Told::Put { object, .. } => sink(Delta::Put(object)),
+        Told::Gone { object, .. } => sink(Delta::Gone(object)),
+        Told::Reached { .. } => {}
+    };
+    follow(source, |object| object, told, shutdown).await;
 }

@@ -40,6 +40,13 @@ pub(crate) fn of(step: &Step, set: &Set) -> Request {
     }
 }
 
+/// Reads the object that a step is about, past every cache.
+pub(crate) fn of_object(step: &Step, set: &Set) -> Request {
+    let Call { resource, name, .. } = step.call(set);
+    let key = Key::new(&*set.namespace, &*name);
+    Request::get(&self::resource(resource, &set.api_version), &key)
+}
+
 /// Reads the set itself, past every cache.
 pub(crate) fn of_set(set: &Set) -> Request {
     let key = Key::new(&*set.namespace, &*set.name);

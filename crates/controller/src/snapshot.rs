@@ -40,13 +40,11 @@ struct OfSet {
 
 impl Written {
     /// Notes what the answer to a write of ours says: the version that a cache must show before the next decision.
-    pub(crate) fn note(&self, watched: &Watched, set: &Set, kind: Of, answer: &Value) {
+    pub(crate) fn note(&self, set: &Set, kind: Of, answer: &Value) {
         let Some(version) = resource_version(answer) else {
             return;
         };
         let key = Key::new(&*set.namespace, &*set.name);
-        // The facts before the record, as in `take`: two rounds that locked them the other way round waited for each other.
-        let mut facts = watched.write();
         let mut sets = self.lock();
         let own = sets.entry(key).or_default();
         if own.uid != *set.uid {
@@ -62,12 +60,6 @@ impl Written {
             Of::Revisions => &mut own.revisions,
         };
         *mark = version.max(*mark);
-        match kind {
-            Of::StatefulSets => facts.sets.wrote(version),
-            Of::Pods => facts.pods.wrote(version),
-            Of::Claims => facts.claims.wrote(version),
-            Of::Revisions => facts.revisions.wrote(version),
-        }
     }
 
     /// Forgets a set that is gone.
@@ -114,18 +106,23 @@ pub(crate) fn take(
     let facts = watched.read();
     let own = facts.sets.get(key)?;
     let uid = &*own.set.uid;
-    let mut malformed = own.malformed.clone();
     let freshness = written.freshness(key, uid, &facts);
-    let pods = understood(&facts.pods, key, uid, &mut malformed);
-    let claims = understood(&facts.claims, key, uid, &mut malformed);
-    let revisions = understood(&facts.revisions, key, uid, &mut malformed);
-    let mut observed = Observed::new(own.set.clone(), pods, claims, revisions, now, freshness);
+    let mut malformed = own.malformed.clone();
+    let mut pods = Vec::new();
+    let mut claims = Vec::new();
+    let mut revisions = Vec::new();
+    // Behind our own writes nothing is decided, whatever the objects are.
+    if freshness.behind().is_none() {
+        pods = understood(&facts.pods, key, uid, &mut malformed);
+        claims = understood(&facts.claims, key, uid, &mut malformed);
+        revisions = understood(&facts.revisions, key, uid, &mut malformed);
+    }
+    let (set, about) = (own.set.clone(), own.about.clone());
+    drop(facts);
+    let mut observed = Observed::new(set, pods, claims, revisions, now, freshness);
     malformed.sort();
     observed.malformed = malformed;
-    Some(Snapshot {
-        observed,
-        about: own.about.clone(),
-    })
+    Some(Snapshot { observed, about })
 }
 
 fn understood<T: Related>(
@@ -137,8 +134,8 @@ fn understood<T: Related>(
     let mut good = Vec::new();
     for object in kind.related(key, uid) {
         match object {
-            Ok(object) => good.push(object.clone()),
-            Err(odd) => malformed.push(odd.clone()),
+            Ok(object) => good.push(object),
+            Err(odd) => malformed.push(odd),
         }
     }
     good
@@ -187,8 +184,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::follow::Told;
     use crate::queue::Queue;
-    use crate::reflect::Delta;
+    use crate::watch::Entry;
 
     fn set(uid: &str) -> Value {
         json!({"apiVersion": "apps/v1", "kind": "StatefulSet",
@@ -196,8 +194,10 @@ mod tests {
             "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}}}})
     }
 
-    fn show(watched: &Watched, delta: Delta) {
-        watched.sink(Queue::new(), |facts| &mut facts.sets, || ())(delta);
+    fn show<T: Related>(watched: &Watched, kind: fn(&mut Facts) -> &mut Kind<T>, object: &Value) {
+        let version = resource_version(object).expect("a version");
+        let object = Entry::read(object);
+        watched.sink(Queue::new(), kind, || ())(Told::Put { object, version });
     }
 
     fn pods_mark(watched: &Watched, written: &Written) -> Mark {
@@ -214,17 +214,13 @@ mod tests {
     #[test]
     fn a_cache_that_does_not_show_our_own_write_yet_is_known_to_be_behind() {
         let (watched, written) = (Watched::default(), Written::default());
-        show(&watched, Delta::Put(set("u")));
+        show(&watched, |facts| &mut facts.sets, &set("u"));
         let facts = Set::parse(&set("u"), &mut Vec::new());
-        written.note(
-            &watched,
-            &facts,
-            Of::Pods,
-            &json!({"metadata": {"resourceVersion": "9"}}),
-        );
+        let answer = json!({"metadata": {"resourceVersion": "9"}});
+        written.note(&facts, Of::Pods, &answer);
         assert_eq!(pods_mark(&watched, &written), Mark { wrote: 9, seen: 0 });
         let pod = json!({"metadata": {"namespace": "d", "name": "web-0", "resourceVersion": "9"}});
-        watched.sink(Queue::new(), |facts| &mut facts.pods, || ())(Delta::Put(pod));
+        show(&watched, |facts| &mut facts.pods, &pod);
         assert_eq!(pods_mark(&watched, &written), Mark { wrote: 9, seen: 9 });
     }
 
@@ -232,39 +228,9 @@ mod tests {
     fn a_set_deleted_and_made_again_does_not_wait_for_the_writes_of_the_former() {
         let (watched, written) = (Watched::default(), Written::default());
         let facts = Set::parse(&set("former"), &mut Vec::new());
-        written.note(
-            &watched,
-            &facts,
-            Of::Pods,
-            &json!({"metadata": {"resourceVersion": "9"}}),
-        );
-        show(&watched, Delta::Put(set("latter")));
+        let answer = json!({"metadata": {"resourceVersion": "9"}});
+        written.note(&facts, Of::Pods, &answer);
+        show(&watched, |facts| &mut facts.sets, &set("latter"));
         assert_eq!(pods_mark(&watched, &written), Mark { wrote: 0, seen: 0 });
-    }
-
-    #[test]
-    fn rounds_that_note_and_rounds_that_look_do_not_wait_for_each_other() {
-        use std::sync::{Arc, mpsc};
-        let shared = Arc::new((Watched::default(), Written::default()));
-        show(&shared.0, Delta::Put(set("u")));
-        let (done, ended) = mpsc::channel();
-        for notes in [true, false] {
-            let (shared, done) = (Arc::clone(&shared), done.clone());
-            std::thread::spawn(move || {
-                let facts = Set::parse(&set("u"), &mut Vec::new());
-                let answer = json!({"metadata": {"resourceVersion": "9"}});
-                for _ in 0..20_000 {
-                    if notes {
-                        shared.1.note(&shared.0, &facts, Of::Pods, &answer);
-                    } else {
-                        pods_mark(&shared.0, &shared.1);
-                    }
-                }
-                done.send(notes)
-            });
-        }
-        let limit = std::time::Duration::from_secs(60);
-        let both = [(); 2].map(|()| ended.recv_timeout(limit).is_ok());
-        assert_eq!(both, [true, true], "each waits for what the other holds");
     }
 }

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde_json::Value;
-use stead_statefulset::{self as statefulset, Claim, Malformed, Pod, Revision, Set};
+use stead_statefulset::{self as statefulset, Claim, Malformed, Pod, Resource, Revision, Set};
 
 use crate::events::ObjectReference;
+use crate::follow::Told;
 use crate::queue::Queue;
-use crate::reflect::Delta;
-use crate::resource::{Key, resource_version};
+use crate::resource::Key;
 
 /// A set as watched.
 #[derive(Debug, Clone)]
@@ -39,30 +39,59 @@ pub(crate) struct Facts {
     pub(crate) revisions: Kind<Revision>,
 }
 
-/// The objects of one kind, with the indexes by which a set finds its own.
+/// An object as it is kept: its facts, or why it could not be understood.
+pub(crate) type Held<T> = Result<Arc<T>, Malformed>;
+
+/// An object that a watch has told of.
+pub(crate) struct Entry<T> {
+    key: Key,
+    held: Held<T>,
+}
+
+impl<T: Related> Entry<T> {
+    /// Reads the facts of an object; the rest of it is not kept.
+    pub(crate) fn read(object: &Value) -> Entry<T> {
+        Entry {
+            key: Key::of(object),
+            held: T::parse(object).map(Arc::new),
+        }
+    }
+}
+
+/// The objects of one kind, found by the sets that they concern.
 pub(crate) struct Kind<T> {
-    objects: BTreeMap<Key, Result<Arc<T>, Malformed>>,
-    /// By the name of the set that an object's own name points to, with the namespace.
-    by_name: BTreeMap<Key, BTreeSet<String>>,
-    /// By UID of the controlling owner.
-    by_controller: HashMap<Arc<str>, BTreeSet<Key>>,
-    /// Newest resourceVersion shown.
+    namespaces: BTreeMap<String, Namespace<T>>,
+    /// Everything up to this resourceVersion has been shown.
     seen: u64,
-    /// Newest resourceVersion of our own writes to this kind, of any set.
-    wrote: u64,
-    /// The same when the list that is under way was asked for: the list will hold all of that.
-    wrote_before_list: u64,
+    /// Sets that wait until a version has been shown.
+    waiting: BTreeSet<(u64, Key)>,
+}
+
+/// The objects of one namespace.
+struct Namespace<T> {
+    objects: BTreeMap<Arc<str>, Held<T>>,
+    /// By the name of the set that an object's own name points to.
+    named: BTreeMap<Box<str>, BTreeMap<Arc<str>, Held<T>>>,
+    /// By the UID of a controlling set to which their names do not point.
+    strays: HashMap<Arc<str>, BTreeMap<Arc<str>, Arc<T>>>,
 }
 
 impl<T> Default for Kind<T> {
     fn default() -> Kind<T> {
         Kind {
-            objects: BTreeMap::new(),
-            by_name: BTreeMap::new(),
-            by_controller: HashMap::new(),
+            namespaces: BTreeMap::new(),
             seen: 0,
-            wrote: 0,
-            wrote_before_list: 0,
+            waiting: BTreeSet::new(),
+        }
+    }
+}
+
+impl<T> Default for Namespace<T> {
+    fn default() -> Namespace<T> {
+        Namespace {
+            objects: BTreeMap::new(),
+            named: BTreeMap::new(),
+            strays: HashMap::new(),
         }
     }
 }
@@ -185,124 +214,167 @@ fn set_controller(controller: Option<&statefulset::Controller>) -> Option<(&Arc<
 impl<T: Related> Kind<T> {
     /// One object, if it could be understood.
     pub(crate) fn get(&self, key: &Key) -> Option<&Arc<T>> {
-        self.objects.get(key)?.as_ref().ok()
+        let namespace = self.namespaces.get(&key.namespace)?;
+        namespace.objects.get(&*key.name)?.as_ref().ok()
     }
 
     /// Keys of all objects.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
-        self.objects.keys()
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
+        self.namespaces.iter().flat_map(|(namespace, own)| {
+            own.objects
+                .keys()
+                .map(|name| Key::new(namespace.as_str(), &**name))
+        })
     }
 
-    /// Everything that bears a name of the set's or is controlled by it, understood or not.
-    pub(crate) fn related(
-        &self,
-        set: &Key,
-        uid: &str,
-    ) -> impl Iterator<Item = &Result<Arc<T>, Malformed>> {
-        let named = self.by_name.get(set).into_iter().flatten();
-        let mut keys: BTreeSet<Key> = named.map(|name| Key::new(&set.namespace, name)).collect();
-        keys.extend(self.by_controller.get(uid).into_iter().flatten().cloned());
-        keys.into_iter().filter_map(|key| self.objects.get(&key))
+    /// Everything that bears a name of the set's or is controlled by it, understood or not; sorted by name but for the
+    /// strays, which come last.
+    pub(crate) fn related(&self, set: &Key, uid: &str) -> impl Iterator<Item = Held<T>> {
+        let namespace = self.namespaces.get(&set.namespace);
+        let named = namespace.and_then(|own| own.named.get(&*set.name));
+        let strays = namespace.and_then(|own| own.strays.get(uid));
+        let named_too = move |name: &str| named.is_some_and(|named| named.contains_key(name));
+        let strays = strays.into_iter().flatten();
+        named
+            .into_iter()
+            .flat_map(|named| named.values().cloned())
+            .chain(
+                strays
+                    .filter(move |(name, _)| !named_too(name))
+                    .map(|(_, object)| Ok(Arc::clone(object))),
+            )
     }
 
-    /// Newest resourceVersion shown.
+    /// Everything up to this resourceVersion has been shown.
     pub(crate) fn seen(&self) -> u64 {
         self.seen
     }
 
-    /// Notes a write of our own.
-    pub(crate) fn wrote(&mut self, version: u64) {
-        self.wrote = self.wrote.max(version);
-    }
-
     /// Takes in what the watch tells; answers the sets that it concerns.
-    fn apply(&mut self, delta: Delta) -> BTreeSet<Key> {
+    fn apply(&mut self, told: Told<Entry<T>>) -> BTreeSet<Key> {
         let mut sets = BTreeSet::new();
-        match delta {
-            Delta::Listing => self.wrote_before_list = self.wrote,
-            Delta::Reset(objects) => {
-                let gone: BTreeSet<Key> = self.objects.keys().cloned().collect();
-                let listed: BTreeSet<Key> = objects.iter().map(Key::of).collect();
-                for key in gone.difference(&listed) {
-                    self.set(key, None, &mut sets);
-                }
-                for object in &objects {
-                    self.put(object, &mut sets);
-                }
-                // A list is asked for at the newest version: it shows all that was written before.
-                self.seen = self.seen.max(self.wrote_before_list);
+        match told {
+            Told::Listing => {}
+            Told::Listed { objects, version } => {
+                self.replace(objects, &mut sets);
+                self.seen = version;
             }
-            Delta::Put(object) => self.put(&object, &mut sets),
-            Delta::Gone(object) => {
-                self.note_version(&object);
-                self.set(&Key::of(&object), None, &mut sets);
+            Told::Put { object, version } => {
+                self.set(&object.key, Some(object.held), &mut sets);
+                self.seen = self.seen.max(version);
             }
+            Told::Gone { object, version } => {
+                self.set(&object.key, None, &mut sets);
+                self.seen = self.seen.max(version);
+            }
+            Told::Reached { version } => self.seen = self.seen.max(version),
+        }
+        while let Some((version, set)) = self.waiting.pop_first() {
+            if version > self.seen {
+                self.waiting.insert((version, set));
+                break;
+            }
+            sets.insert(set);
         }
         sets
     }
 
-    fn put(&mut self, object: &Value, sets: &mut BTreeSet<Key>) {
-        self.note_version(object);
-        self.set(&Key::of(object), Some(T::parse(object).map(Arc::new)), sets);
+    fn wake_at(&mut self, set: &Key, version: u64) -> bool {
+        if self.seen >= version {
+            return true;
+        }
+        self.waiting.insert((version, set.clone()));
+        false
     }
 
-    fn note_version(&mut self, object: &Value) {
-        self.seen = self.seen.max(resource_version(object).unwrap_or(0));
+    fn replace(&mut self, objects: Vec<Entry<T>>, sets: &mut BTreeSet<Key>) {
+        let mut gone: BTreeSet<Key> = self.keys().collect();
+        for Entry { key, held } in objects {
+            gone.remove(&key);
+            self.set(&key, Some(held), sets);
+        }
+        for key in gone {
+            self.set(&key, None, sets);
+        }
     }
 
-    fn set(&mut self, key: &Key, new: Option<Result<Arc<T>, Malformed>>, sets: &mut BTreeSet<Key>) {
-        let old = self.objects.remove(key);
+    fn set(&mut self, key: &Key, new: Option<Held<T>>, sets: &mut BTreeSet<Key>) {
+        let namespace = self.namespaces.entry(key.namespace.clone()).or_default();
+        let old = namespace.objects.remove(&*key.name);
         let changed = match (&old, &new) {
             (Some(Ok(old)), Some(Ok(new))) => new.differs(old),
             (None, None) => false,
             _ => true,
         };
-        for name in T::named_sets(&key.name) {
-            let set = Key::new(&key.namespace, name);
-            self.index_name(&set, &key.name, new.is_some());
-            if changed {
-                sets.insert(set);
-            }
+        if let Some(Ok(old)) = &old {
+            namespace.index_stray(&key.name.as_str().into(), old, false);
         }
-        for (object, there) in [(&old, false), (&new, true)] {
-            let Some(Ok(object)) = object else { continue };
-            let Some((uid, name)) = object.controller() else {
-                continue;
-            };
-            self.index_controller(uid, key, there);
-            if changed {
-                sets.insert(Key::new(&key.namespace, &**name));
-            }
+        let name: Arc<str> = key.name.as_str().into();
+        namespace.index_names(&name, new.as_ref());
+        if let Some(Ok(new)) = &new {
+            namespace.index_stray(&name, new, true);
         }
-        if let Some(new) = new {
-            self.objects.insert(key.clone(), new);
+        if changed {
+            let concerned = concerned(key, [old.as_ref(), new.as_ref()]);
+            sets.extend(concerned.map(|set| Key::new(&key.namespace, set)));
+        }
+        match new {
+            Some(new) => drop(namespace.objects.insert(name, new)),
+            None if namespace.objects.is_empty() => drop(self.namespaces.remove(&key.namespace)),
+            None => {}
+        }
+    }
+}
+
+/// Names of the sets that a change concerns: those that the object's name points to, and those that control it.
+fn concerned<'a, T: Related + 'a>(
+    key: &'a Key,
+    states: [Option<&'a Held<T>>; 2],
+) -> impl Iterator<Item = &'a str> {
+    let owners = states.into_iter().flatten().filter_map(|state| {
+        let (_, name) = state.as_ref().ok()?.controller()?;
+        Some(&**name)
+    });
+    T::named_sets(&key.name).into_iter().chain(owners)
+}
+
+impl<T: Related> Namespace<T> {
+    fn index_names(&mut self, name: &Arc<str>, new: Option<&Held<T>>) {
+        for set in T::named_sets(name) {
+            match new {
+                Some(new) => {
+                    let named = match self.named.get_mut(set) {
+                        Some(named) => named,
+                        None => self.named.entry(set.into()).or_default(),
+                    };
+                    named.insert(Arc::clone(name), new.clone());
+                }
+                None => {
+                    if let Some(named) = self.named.get_mut(set) {
+                        named.remove(name);
+                        if named.is_empty() {
+                            self.named.remove(set);
+                        }
+                    }
+                }
+            }
         }
     }
 
-    fn index_name(&mut self, set: &Key, name: &str, there: bool) {
-        if there {
-            self.by_name
-                .entry(set.clone())
-                .or_default()
-                .insert(name.to_owned());
-        } else if let Some(names) = self.by_name.get_mut(set) {
-            names.remove(name);
-            if names.is_empty() {
-                self.by_name.remove(set);
-            }
+    fn index_stray(&mut self, name: &Arc<str>, object: &Arc<T>, there: bool) {
+        let Some((uid, set)) = object.controller() else {
+            return;
+        };
+        if T::named_sets(name).contains(&&**set) {
+            return;
         }
-    }
-
-    fn index_controller(&mut self, uid: &Arc<str>, key: &Key, there: bool) {
         if there {
-            self.by_controller
-                .entry(Arc::clone(uid))
-                .or_default()
-                .insert(key.clone());
-        } else if let Some(keys) = self.by_controller.get_mut(uid) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.by_controller.remove(uid);
+            let strays = self.strays.entry(Arc::clone(uid)).or_default();
+            strays.insert(Arc::clone(name), Arc::clone(object));
+        } else if let Some(strays) = self.strays.get_mut(uid) {
+            strays.remove(name);
+            if strays.is_empty() {
+                self.strays.remove(uid);
             }
         }
     }
@@ -326,23 +398,19 @@ impl Watched {
     }
 
     /// Where the watch of one kind puts what it is told. `filled` is called after the first list.
-    pub(crate) fn sink<T: Related + 'static>(
+    pub(crate) fn sink<T: Related, F: FnOnce()>(
         &self,
         queue: Queue<Key>,
         kind: fn(&mut Facts) -> &mut Kind<T>,
-        filled: impl FnOnce() + Send + 'static,
-    ) -> Box<dyn FnMut(Delta) + Send> {
+        filled: F,
+    ) -> impl FnMut(Told<Entry<T>>) + use<T, F> {
         let watched = self.clone();
         let mut filled = Some(filled);
-        Box::new(move |delta| {
-            let is_list = matches!(delta, Delta::Reset(_));
+        move |told| {
+            let is_list = matches!(told, Told::Listed { .. });
             let mut facts = watched.write();
-            let mut sets = kind(&mut facts).apply(delta);
-            if is_list {
-                // Whoever waits for a cache to catch up may go on after a list.
-                sets.extend(facts.sets.keys().cloned());
-            }
-            sets.retain(|set| T::IS_SET || facts.sets.objects.contains_key(set));
+            let mut sets = kind(&mut facts).apply(told);
+            sets.retain(|set| T::IS_SET || facts.sets.get(set).is_some());
             drop(facts);
             for set in sets {
                 queue.add(set);
@@ -350,7 +418,18 @@ impl Watched {
             if is_list && let Some(filled) = filled.take() {
                 filled();
             }
-        })
+        }
+    }
+
+    /// Wakes the set as soon as the watch of a kind has shown this version; answers whether it has already.
+    pub(crate) fn wake_at(&self, set: &Key, resource: Resource, version: u64) -> bool {
+        let mut facts = self.write();
+        match resource {
+            Resource::StatefulSets => facts.sets.wake_at(set, version),
+            Resource::Pods => facts.pods.wake_at(set, version),
+            Resource::Claims => facts.claims.wake_at(set, version),
+            Resource::Revisions => facts.revisions.wake_at(set, version),
+        }
     }
 }
 
@@ -359,10 +438,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::resource::resource_version;
 
     fn pod(name: &str, version: u64, owner: Option<&str>) -> Value {
         let owners = owner.map(|uid| json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web", "uid": uid, "controller": true}]));
         json!({"metadata": {"namespace": "d", "name": name, "uid": name, "resourceVersion": version.to_string(), "ownerReferences": owners.unwrap_or(json!([]))}})
+    }
+
+    fn put<T: Related>(object: &Value) -> Told<Entry<T>> {
+        let version = resource_version(object).expect("a version");
+        let object = Entry::read(object);
+        Told::Put { object, version }
+    }
+
+    fn gone<T: Related>(object: &Value) -> Told<Entry<T>> {
+        let version = resource_version(object).expect("a version");
+        let object = Entry::read(object);
+        Told::Gone { object, version }
     }
 
     fn keys(sets: &BTreeSet<Key>) -> Vec<String> {
@@ -372,17 +464,14 @@ mod tests {
     #[test]
     fn a_pod_concerns_its_owner_and_the_set_whose_name_it_bears() {
         let mut pods: Kind<Pod> = Kind::default();
+        assert_eq!(keys(&pods.apply(put(&pod("web-0", 1, None)))), ["d/web"]);
         assert_eq!(
-            keys(&pods.apply(Delta::Put(pod("web-0", 1, None)))),
-            ["d/web"]
-        );
-        assert_eq!(
-            keys(&pods.apply(Delta::Put(pod("stray", 2, Some("u"))))),
+            keys(&pods.apply(put(&pod("stray", 2, Some("u"))))),
             ["d/web"]
         );
         assert_eq!(pods.related(&Key::new("d", "web"), "u").count(), 2);
         assert_eq!(
-            keys(&pods.apply(Delta::Gone(pod("stray", 3, Some("u"))))),
+            keys(&pods.apply(gone(&pod("stray", 3, Some("u"))))),
             ["d/web"]
         );
         assert_eq!(pods.related(&Key::new("d", "web"), "u").count(), 1);
@@ -392,15 +481,12 @@ mod tests {
     #[test]
     fn a_change_that_no_decision_reads_wakes_nobody() {
         let mut pods: Kind<Pod> = Kind::default();
-        pods.apply(Delta::Put(pod("web-0", 1, Some("u"))));
-        assert!(
-            pods.apply(Delta::Put(pod("web-0", 2, Some("u"))))
-                .is_empty()
-        );
+        pods.apply(put(&pod("web-0", 1, Some("u"))));
+        assert!(pods.apply(put(&pod("web-0", 2, Some("u")))).is_empty());
         let mut claims: Kind<Claim> = Kind::default();
         let claim = |version: &str| json!({"metadata": {"namespace": "d", "name": "data-web-0", "uid": "c", "resourceVersion": version}});
-        claims.apply(Delta::Put(claim("1")));
-        assert!(claims.apply(Delta::Put(claim("2"))).is_empty());
+        claims.apply(put(&claim("1")));
+        assert!(claims.apply(put(&claim("2"))).is_empty());
         assert_eq!(claims.seen(), 2);
     }
 
@@ -408,26 +494,31 @@ mod tests {
     fn a_claim_that_is_gone_concerns_every_set_that_it_may_belong_to() {
         let mut claims: Kind<Claim> = Kind::default();
         let claim = json!({"metadata": {"namespace": "d", "name": "data-my-web-0", "uid": "c", "resourceVersion": "1"}});
-        claims.apply(Delta::Put(claim.clone()));
-        assert_eq!(
-            keys(&claims.apply(Delta::Gone(claim))),
-            ["d/my-web", "d/web"]
-        );
+        claims.apply(put(&claim));
+        assert_eq!(keys(&claims.apply(gone(&claim))), ["d/my-web", "d/web"]);
     }
 
     #[test]
-    fn a_list_drops_what_is_gone_and_shows_all_that_was_written_before_it_was_asked_for() {
+    fn a_list_drops_what_is_gone_and_shows_all_up_to_its_version() {
         let mut pods: Kind<Pod> = Kind::default();
-        pods.apply(Delta::Put(pod("web-0", 1, Some("u"))));
-        pods.wrote(9);
-        pods.apply(Delta::Listing);
-        pods.wrote(11);
-        assert_eq!(keys(&pods.apply(Delta::Reset(Vec::new()))), ["d/web"]);
+        pods.apply(put(&pod("web-0", 1, Some("u"))));
+        let (objects, version) = (Vec::new(), 9);
         assert_eq!(
-            pods.seen(),
-            9,
-            "the write of version 11 may or may not be in it"
+            keys(&pods.apply(Told::Listed { objects, version })),
+            ["d/web"]
         );
+        assert_eq!(pods.seen(), 9);
         assert!(pods.get(&Key::new("d", "web-0")).is_none());
+        assert!(pods.namespaces.is_empty());
+    }
+
+    #[test]
+    fn a_set_that_waits_for_a_version_is_woken_by_whatever_shows_it() {
+        let (mut pods, web): (Kind<Pod>, _) = (Kind::default(), Key::new("d", "web"));
+        assert!(!pods.wake_at(&web, 7));
+        assert!(pods.apply(Told::Reached { version: 6 }).is_empty());
+        assert_eq!(keys(&pods.apply(Told::Reached { version: 7 })), ["d/web"]);
+        assert!(pods.apply(Told::Reached { version: 8 }).is_empty());
+        assert!(pods.wake_at(&web, 8));
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use stead_statefulset::{DeleteReason, Freshness, Objects, Ordinal};
 
 use super::*;
+use crate::backpressure::Backpressure;
 use crate::events::Recorder;
 use crate::snapshot::Written;
 use crate::watch::Watched;
@@ -34,12 +35,12 @@ async fn carry_out(plan: Plan, answers: Answers) -> (Vec<String>, Executed) {
     });
     let client = kube::Client::new(service, "default");
     let (recorder, _) = Recorder::new(client.clone(), "test");
-    let (watched, written) = (Watched::default(), Written::default());
     let shell = Arc::new(Shell {
         client,
         recorder,
-        watched,
-        written,
+        watched: Watched::default(),
+        written: Written::default(),
+        backpressure: Backpressure::default(),
     });
     let executed = execute(&shell, &observed(), plan).await;
     let lines = seen.lock().expect("no panic").clone();
@@ -97,6 +98,7 @@ fn write_status() -> Step {
 const CREATE_CLAIM: &str = "POST /api/v1/namespaces/d/persistentvolumeclaims";
 const CREATE_POD: &str = "POST /api/v1/namespaces/d/pods";
 const DELETE_POD: &str = "DELETE /api/v1/namespaces/d/pods/web-3";
+const GET_POD: &str = "GET /api/v1/namespaces/d/pods/web-3";
 const WRITE_STATUS: &str = "PATCH /apis/apps/v1/namespaces/d/statefulsets/web/status";
 
 #[tokio::test]
@@ -112,10 +114,9 @@ async fn a_claim_is_made_before_its_pod_and_the_status_comes_last() {
 }
 
 #[tokio::test]
-async fn where_the_first_create_is_refused_no_other_is_tried_and_the_status_is_still_written() {
-    let wave = vec![create(0), create(1), create(2)];
+async fn a_wave_that_fails_ends_the_stages_and_the_status_is_still_written() {
     let plan = Plan {
-        stages: vec![wave, vec![vec![delete()]]],
+        stages: vec![vec![create(0), create(1)], vec![vec![delete()]]],
         closing: vec![write_status()],
         ..Plan::default()
     };
@@ -126,10 +127,15 @@ async fn where_the_first_create_is_refused_no_other_is_tried_and_the_status_is_s
         ),
         _ => (200, json!({})),
     };
-    let (lines, executed) = carry_out(plan, refuse_pods).await;
-    assert_eq!(lines, [CREATE_CLAIM, CREATE_POD, WRITE_STATUS]);
-    assert!(executed.failed());
-    assert_eq!(executed.retry_after(), None);
+    let (mut lines, executed) = carry_out(plan, refuse_pods).await;
+    assert_eq!(lines.pop().as_deref(), Some(WRITE_STATUS));
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [CREATE_CLAIM, CREATE_CLAIM, CREATE_POD, CREATE_POD],
+        "a lane that fails does not stop its neighbour"
+    );
+    assert!(executed.failed() && !executed.given_up);
 }
 
 #[tokio::test]
@@ -150,18 +156,24 @@ async fn a_pod_of_another_uid_under_the_name_ends_the_round() {
         ..Plan::default()
     };
     let (lines, executed) = carry_out(plan, |_| (409, json!({"reason": "Conflict"}))).await;
-    assert_eq!(lines, [DELETE_POD]);
+    assert_eq!(
+        lines,
+        [DELETE_POD, GET_POD],
+        "and how far the cache must come is learnt"
+    );
     assert!(executed.failed());
 }
 
 #[tokio::test]
-async fn a_server_that_is_busy_says_when_to_come_back() {
+async fn a_server_that_is_busy_gets_no_further_call_of_the_plan() {
     let plan = Plan {
-        stages: vec![vec![create(0)]],
+        stages: vec![vec![create(0)], vec![vec![delete()]]],
+        closing: vec![write_status()],
         ..Plan::default()
     };
-    let (_, executed) = carry_out(plan, |_| (429, json!({"reason": "TooManyRequests"}))).await;
-    assert_eq!(executed.retry_after(), Some(Duration::from_secs(7)));
+    let (lines, executed) = carry_out(plan, |_| (429, json!({"reason": "TooManyRequests"}))).await;
+    assert_eq!(lines, [CREATE_CLAIM]);
+    assert!(executed.failed() && executed.given_up);
 }
 
 #[tokio::test]
