@@ -1,16 +1,23 @@
-//! `cargo xtask bench [start] [memory] [api]`: figures of the release binary, as ratios against something real in the same run.
+//! `cargo xtask bench [start] [memory] [api] [rollout]`: figures of the release binary, as ratios against something real in the same run.
 
 mod api;
 mod daemon;
 mod memory;
+mod rollout;
 mod shims;
 mod start;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+/// The benches there are; `rollout-here` is `rollout` with this very build.
+const BENCHES: [&str; 5] = ["start", "memory", "api", "rollout", "rollout-here"];
+
 /// Builds the release binary and runs the benches that are named, or all.
 pub(crate) fn run(args: &[String]) -> ExitCode {
+    if let Some(ended) = rollout::part(args) {
+        return ended;
+    }
     match all(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -21,15 +28,21 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
 }
 
 fn all(args: &[String]) -> Result<(), String> {
-    if let Some(unknown) = args
-        .iter()
-        .find(|arg| !["start", "memory", "api"].contains(&arg.as_str()))
-    {
+    if let Some(unknown) = args.iter().find(|arg| !BENCHES.contains(&arg.as_str())) {
         return Err(format!(
-            "there is no bench {unknown:?}; there are start, memory and api"
+            "there is no bench {unknown:?}; there are {BENCHES:?}"
         ));
     }
+    if args == ["rollout-here"] {
+        return runtime()?.block_on(rollout::here());
+    }
     let wanted = |name: &str| args.is_empty() || args.iter().any(|arg| arg == name);
+    if wanted("rollout") {
+        rollout::run()?;
+    }
+    if args == ["rollout"] {
+        return Ok(());
+    }
     let stead = build()?;
     if wanted("start") {
         start::run(&stead)?;
@@ -38,15 +51,19 @@ fn all(args: &[String]) -> Result<(), String> {
         memory::run(&stead)?;
     }
     if wanted("api") {
-        // Only a second installation fails, and then there is one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build();
-        let runtime = runtime.map_err(|error| format!("could not start a runtime: {error}"))?;
-        runtime.block_on(api::run(&stead))?;
+        runtime()?.block_on(api::run(&stead))?;
     }
     Ok(())
+}
+
+/// A runtime for benches that call the API.
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    // Only a second installation fails, and then there is one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("could not start a runtime: {error}"))
 }
 
 /// The release binary, as it is now.

@@ -38,6 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "xtask",
         &[
             "stead-apiserver",
+            "stead-controller",
             "stead-node",
             "stead-schema",
             "stead-sim",

@@ -10,8 +10,9 @@ use crate::reconcile::Shell;
 use crate::request;
 use crate::resource::{is_terminating, uid};
 
-/// Lanes under way at once, at most. upstream: 500.
-const WIDEST: usize = 128;
+/// Lanes under way at once, at most. upstream: 500. The API server's one writer is busy with far fewer, and whoever else
+/// calls it waits behind all of them.
+const WIDEST: usize = 32;
 
 /// One step that was sent, and what came of it.
 pub(crate) struct Sent {

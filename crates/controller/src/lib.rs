@@ -8,6 +8,7 @@ pub mod call;
 pub mod events;
 mod execute;
 mod follow;
+pub mod metrics;
 mod page;
 pub mod queue;
 mod reconcile;
@@ -27,6 +28,7 @@ use tokio::sync::watch as channel;
 use crate::backpressure::Backpressure;
 use crate::events::Recorder;
 use crate::follow::{Source, follow};
+use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::reconcile::{Shell, reconcile};
 use crate::reflect::Part;
@@ -43,6 +45,8 @@ pub struct Options {
     pub sets: Resource,
     /// Sets under way at once. upstream: 5; a round here waits for no other set's calls.
     pub concurrency: usize,
+    /// Where it counts what it does.
+    pub metrics: Metrics,
 }
 
 impl Default for Options {
@@ -50,6 +54,7 @@ impl Default for Options {
         Options {
             sets: Resource::STATEFUL_SETS,
             concurrency: 16,
+            metrics: Metrics::default(),
         }
     }
 }
@@ -75,6 +80,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
     let shutdown = shutdown.boxed().shared();
+    let client = options.metrics.counted(client);
     let backpressure = Backpressure::default();
     let (recorder, recording) = Recorder::patient(
         client.clone(),
@@ -87,8 +93,9 @@ pub async fn run(
         watched: Watched::default(),
         written: Written::default(),
         backpressure,
+        metrics: options.metrics.clone(),
     });
-    let queue: Queue<Key> = Queue::new();
+    let queue: Queue<Key> = Queue::measured(options.metrics);
     let (unfilled, mut filled) = channel::channel(WATCHES);
     let follow = Follow {
         client,

@@ -15,6 +15,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::metrics::Metrics;
+
 /// First delay after a failure; doubles with each further one. upstream: 5 ms.
 const FIRST_DELAY: Duration = Duration::from_millis(5);
 /// Longest delay after a failure. upstream: 1000 s; a machine's owner waits less patiently.
@@ -41,10 +43,12 @@ pub struct Queue<K> {
 struct Shared<K> {
     keys: Mutex<Keys<K>>,
     changed: Notify,
+    metrics: Metrics,
 }
 
 struct Keys<K> {
-    ready: VecDeque<K>,
+    /// Each with the time since when it waits.
+    ready: VecDeque<(K, Instant)>,
     waiting: HashSet<K>,
     running: HashSet<K>,
     /// Named again while running.
@@ -73,6 +77,11 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Default for Queue<K> {
 impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
     /// An empty queue.
     pub fn new() -> Queue<K> {
+        Queue::measured(Metrics::default())
+    }
+
+    /// An empty queue that counts.
+    pub fn measured(metrics: Metrics) -> Queue<K> {
         let keys = Keys {
             ready: VecDeque::new(),
             waiting: HashSet::new(),
@@ -87,13 +96,16 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
             shared: Arc::new(Shared {
                 keys: Mutex::new(keys),
                 changed: Notify::new(),
+                metrics,
             }),
         }
     }
 
     /// Wants a turn for the key, now.
     pub fn add(&self, key: K) {
-        if self.keys().add(key) {
+        let mut keys = self.keys();
+        if keys.add(key) {
+            self.shared.metrics.added(keys.ready.len());
             self.shared.changed.notify_one();
         }
     }
@@ -115,7 +127,7 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
     {
         let mut shutdown = pin!(shutdown);
         let mut turns: JoinSet<Outcome> = JoinSet::new();
-        let mut who: HashMap<tokio::task::Id, K> = HashMap::new();
+        let mut who: HashMap<tokio::task::Id, (K, Instant)> = HashMap::new();
         loop {
             let next_due = self.start_turns(concurrency, &mut turns, &mut who, &work);
             tokio::select! {
@@ -136,7 +148,7 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
         &self,
         concurrency: usize,
         turns: &mut JoinSet<Outcome>,
-        who: &mut HashMap<tokio::task::Id, K>,
+        who: &mut HashMap<tokio::task::Id, (K, Instant)>,
         work: &impl Fn(K) -> F,
     ) -> Option<Instant>
     where
@@ -145,10 +157,14 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
         self.keys().wake(Instant::now());
         while turns.len() < concurrency {
             // No lock is held while the turn is made: its maker may wait for somebody who adds a key.
-            let next = self.keys().take();
-            let Some(key) = next else { break };
+            let (next, depth) = {
+                let mut keys = self.keys();
+                (keys.take(), keys.ready.len())
+            };
+            let Some((key, since)) = next else { break };
+            self.shared.metrics.begun(since.elapsed(), depth);
             let turn = turns.spawn(work(key.clone()));
-            who.insert(turn.id(), key);
+            who.insert(turn.id(), (key, Instant::now()));
         }
         self.keys().delayed.keys().next().map(|(at, _)| *at)
     }
@@ -156,14 +172,16 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
     fn finish(
         &self,
         ended: Result<(tokio::task::Id, Outcome), tokio::task::JoinError>,
-        who: &mut HashMap<tokio::task::Id, K>,
+        who: &mut HashMap<tokio::task::Id, (K, Instant)>,
     ) {
         let (id, outcome) = match ended {
             Ok((id, outcome)) => (id, outcome),
             // A panic in one turn is our bug, and must not end the turns of the others.
             Err(error) => (error.id(), Outcome::Retry),
         };
-        if let Some(key) = who.remove(&id) {
+        if let Some((key, since)) = who.remove(&id) {
+            let again = matches!(outcome, Outcome::Retry | Outcome::RetryAfter(_));
+            self.shared.metrics.ended(since.elapsed(), again);
             self.keys().done(key, outcome);
         }
     }
@@ -194,7 +212,7 @@ impl<K: Clone + Eq + Hash + Debug> Keys<K> {
         if !self.waiting.insert(key.clone()) {
             return false;
         }
-        self.ready.push_back(key);
+        self.ready.push_back((key, Instant::now()));
         true
     }
 
@@ -224,11 +242,12 @@ impl<K: Clone + Eq + Hash + Debug> Keys<K> {
         }
     }
 
-    fn take(&mut self) -> Option<K> {
-        let key = self.ready.pop_front()?;
+    /// The next key, and since when it has waited.
+    fn take(&mut self) -> Option<(K, Instant)> {
+        let (key, since) = self.ready.pop_front()?;
         self.waiting.remove(&key);
         self.running.insert(key.clone());
-        Some(key)
+        Some((key, since))
     }
 
     fn done(&mut self, key: K, outcome: Outcome) {
@@ -274,6 +293,10 @@ mod tests {
         Queue::new().shared_keys()
     }
 
+    fn taken(keys: &mut Keys<&'static str>) -> Option<&'static str> {
+        keys.take().map(|(key, _)| key)
+    }
+
     impl Queue<&'static str> {
         fn shared_keys(self) -> Keys<&'static str> {
             let shared = Arc::into_inner(self.shared).expect("the only holder");
@@ -286,8 +309,8 @@ mod tests {
         let mut keys = keys();
         assert!(keys.add("a"));
         assert!(!keys.add("a"));
-        assert_eq!(keys.take(), Some("a"));
-        assert_eq!(keys.take(), None);
+        assert_eq!(taken(&mut keys), Some("a"));
+        assert_eq!(taken(&mut keys), None);
     }
 
     #[test]
@@ -297,11 +320,11 @@ mod tests {
         keys.take();
         keys.add("a");
         keys.add("a");
-        assert_eq!(keys.take(), None, "it still runs");
+        assert_eq!(taken(&mut keys), None, "it still runs");
         keys.done("a", Outcome::Done);
-        assert_eq!(keys.take(), Some("a"));
+        assert_eq!(taken(&mut keys), Some("a"));
         keys.done("a", Outcome::Done);
-        assert_eq!(keys.take(), None);
+        assert_eq!(taken(&mut keys), None);
     }
 
     #[test]
@@ -313,7 +336,7 @@ mod tests {
             let (due, _) = *keys.due.get("a").expect("delayed");
             assert!(due - before >= Duration::from_millis(expected));
             keys.wake(due);
-            assert_eq!(keys.take(), Some("a"));
+            assert_eq!(taken(&mut keys), Some("a"));
         }
         keys.done("a", Outcome::Done);
         assert!(keys.failures.is_empty());
@@ -328,7 +351,7 @@ mod tests {
         keys.add_at("a", now + Duration::from_secs(1));
         keys.add_at("a", now + Duration::from_secs(9));
         keys.wake(now + Duration::from_secs(1));
-        assert_eq!(keys.take(), Some("a"));
+        assert_eq!(taken(&mut keys), Some("a"));
         assert!(keys.delayed.is_empty());
     }
 

@@ -9,6 +9,7 @@ use stead_statefulset::{Decision, Plan, check, decide};
 use crate::backpressure::Backpressure;
 use crate::events::Recorder;
 use crate::execute::{Executed, execute};
+use crate::metrics::Metrics;
 use crate::queue::Outcome;
 use crate::report;
 use crate::resource::Key;
@@ -27,6 +28,8 @@ pub(crate) struct Shell {
     pub(crate) written: Written,
     /// What the API asked of us.
     pub(crate) backpressure: Backpressure,
+    /// What is counted.
+    pub(crate) metrics: Metrics,
 }
 
 /// One round of the set with this key.
@@ -37,6 +40,7 @@ pub(crate) async fn reconcile(shell: Arc<Shell>, key: Key) -> Outcome {
     let now = Timestamp::now();
     let Some(seen) = snapshot::take(&shell.watched, &shell.written, &key, now) else {
         shell.written.forget(&key);
+        shell.metrics.blocked(&key, Vec::new());
         return Outcome::Done;
     };
     let mut decision = decide(&seen.observed);

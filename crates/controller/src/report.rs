@@ -1,6 +1,6 @@
 //! Tells of a round: Kubernetes Events, log lines. No new facts are made here.
 
-use stead_statefulset::{Decision, EventType as Type, KubeEvent as Told};
+use stead_statefulset::{Blocker, Decision, EventType as Type, KubeEvent as Told};
 
 use crate::events::{EventType, KubeEvent, ObjectReference, Recorder};
 use crate::execute::Executed;
@@ -39,6 +39,8 @@ pub(crate) fn round(
     for event in &decision.events {
         record(&shell.recorder, &snapshot.about, event.clone());
     }
+    let reasons = decision.blocked.iter().map(Blocker::reason).collect();
+    shell.metrics.blocked(key, reasons);
     for blocker in &decision.blocked {
         tracing::debug!(set = %key, reason = blocker.reason(), %blocker, "waits");
     }

@@ -9,6 +9,7 @@ use stead_statefulset::{DeleteReason, Freshness, Objects, Ordinal};
 use super::*;
 use crate::backpressure::Backpressure;
 use crate::events::Recorder;
+use crate::metrics::Metrics;
 use crate::snapshot::Written;
 use crate::watch::Watched;
 
@@ -41,6 +42,7 @@ async fn carry_out(plan: Plan, answers: Answers) -> (Vec<String>, Executed) {
         watched: Watched::default(),
         written: Written::default(),
         backpressure: Backpressure::default(),
+        metrics: Metrics::default(),
     });
     let executed = execute(&shell, &observed(), plan).await;
     let lines = seen.lock().expect("no panic").clone();
