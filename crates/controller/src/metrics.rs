@@ -34,7 +34,6 @@ struct Counts {
     worked: Durations,
     /// Why each set waits, as of its last round.
     blocked: BTreeMap<Key, Vec<&'static str>>,
-    leading: bool,
 }
 
 /// A histogram of durations.
@@ -88,11 +87,6 @@ impl Metrics {
     /// Calls by method and code so far; the code is 0 where there was no answer.
     pub fn calls(&self) -> BTreeMap<(String, u16), u64> {
         self.lock().calls.clone()
-    }
-
-    /// Whether this process leads.
-    pub(crate) fn leads(&self, leading: bool) {
-        self.lock().leading = leading;
     }
 
     /// A key was wanted; so many wait now.
@@ -207,14 +201,6 @@ impl Metrics {
                 sets,
             );
         }
-        family(
-            &mut out,
-            "leader_election_master_status",
-            "gauge",
-            "Whether this process leads.",
-        );
-        let name = "leader_election_master_status{name=\"stead-controller\"}";
-        line(&mut out, name, u8::from(counts.leading));
         out.push_str("# EOF\n");
         out
     }

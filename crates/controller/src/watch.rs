@@ -521,4 +521,86 @@ mod tests {
         assert!(pods.apply(Told::Reached { version: 8 }).is_empty());
         assert!(pods.wake_at(&web, 8));
     }
+
+    /// A pod of a real chart: 20 kB of JSON, most of it field owners, containers and their states.
+    fn whole_pod(number: usize) -> Value {
+        let name = format!("postgresql-{number}");
+        let containers: Vec<Value> = (0..3)
+            .map(|n| {
+                let env: Vec<Value> = (0..25)
+                    .map(|n| json!({"name": format!("POSTGRESQL_SETTING_{n}"), "value": "/bitnami/postgresql/conf/conf.d"}))
+                    .collect();
+                json!({"name": format!("container-{n}"), "image": "registry.example/postgresql@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+                    "env": env, "volumeMounts": [{"name": "data", "mountPath": "/bitnami/postgresql"}, {"name": "kube-api-access-x7z2p", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true}]})
+            })
+            .collect();
+        let owned: serde_json::Map<String, Value> = (0..165)
+            .map(|n| {
+                (
+                    format!("k:{{\"name\":\"POSTGRESQL_SETTING_{n}\"}}"),
+                    json!({".": {}, "f:name": {}, "f:value": {}}),
+                )
+            })
+            .collect();
+        let managed = json!([{"manager": "kube-controller-manager", "operation": "Update", "fieldsV1": {"f:spec": {"f:containers": owned}}}]);
+        json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"namespace": "shop", "name": name, "uid": format!("6b3f1c9e-5f5e-4d1f-9a53-{number:012}"), "resourceVersion": format!("{}", 1_000_000 + number),
+                "labels": {"app.kubernetes.io/name": "postgresql", "app.kubernetes.io/instance": "shop", "app.kubernetes.io/component": "primary",
+                    "apps.kubernetes.io/pod-index": number.to_string(), "controller-revision-hash": "postgresql-5d9c7f6b8d", "statefulset.kubernetes.io/pod-name": name},
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "postgresql", "uid": "0b0f8a62-3d5b-4a57-a3a4-5cf9b4f3a111", "controller": true, "blockOwnerDeletion": true}],
+                "managedFields": managed},
+            "spec": {"containers": containers, "nodeName": "n1", "volumes": [
+                {"name": "data", "persistentVolumeClaim": {"claimName": format!("data-{name}")}},
+                {"name": "kube-api-access-x7z2p", "projected": {"defaultMode": 420, "sources": [
+                    {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+                    {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+                    {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}}]}}]},
+            "status": {"phase": "Running", "podIP": "10.1.0.9", "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}})
+    }
+
+    /// Bytes that a kept pod costs, every text of it counted as its own.
+    fn cost(pod: &Pod) -> usize {
+        let pairs = |pairs: &statefulset::Pairs| -> usize {
+            pairs
+                .iter()
+                .map(|(name, value)| name.len() + value.len() + 2)
+                .sum()
+        };
+        let controller = pod
+            .controller
+            .as_ref()
+            .map_or(0, |own| own.kind.len() + own.name.len() + own.uid.len());
+        // Each text behind an `Arc` has two counts before it: name, uid, volumes, labels, mounts, revision, three of the owner; and the pod itself.
+        let counts = 10 * 2 * size_of::<usize>();
+        let revision = pod.revision.as_ref().map_or(0, |revision| revision.len());
+        let texts = pod.name.len() + pod.uid.len() + pod.volumes.len() + revision;
+        // In two maps: a shared name and a shared pod each.
+        let places = 2 * (size_of::<Arc<str>>() + size_of::<Held<Pod>>());
+        size_of::<Pod>()
+            + texts
+            + pairs(&pod.labels)
+            + pairs(&pod.mounts)
+            + controller
+            + counts
+            + places
+    }
+
+    #[test]
+    fn a_pod_of_twenty_kilobytes_costs_a_thirteenth_of_it() {
+        let pods: Vec<Value> = (0..100).map(whole_pod).collect();
+        let json: usize = pods.iter().map(|pod| pod.to_string().len()).sum::<usize>() / 100;
+        assert!(
+            (18_000..22_000).contains(&json),
+            "{json} bytes are no realistic pod"
+        );
+        let kept: usize = pods
+            .iter()
+            .map(|pod| cost(&Pod::parse(pod).expect("a pod")))
+            .sum::<usize>()
+            / 100;
+        assert!(
+            kept < 1_500,
+            "a pod of {json} bytes costs {kept}; at most 1,500 is allowed"
+        );
+    }
 }
