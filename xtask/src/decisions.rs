@@ -2,7 +2,7 @@
 //!
 //! Runs every line of `decisions.jsonl.gz` (or of FILE, gzipped or not) as the oracle's README says, prints the first K differences
 //! readably (default 5), counts by decision page where Stead differs on purpose, counts apart the lines in which Stead deletes
-//! a pod or a claim that upstream keeps (one is a failure), compares Events apart, and closes with `N passed, M failed`.
+//! a pod or a claim that upstream keeps (one is a failure), compares Events apart (one that differs is a failure, too), and closes with `N passed, M failed`.
 //! The exit code is 1 where anything failed; with `--at-least N`, where fewer passed.
 
 mod differences;
@@ -112,7 +112,9 @@ struct Tally {
     unkind_deletes: usize,
     on_purpose: BTreeMap<&'static str, usize>,
     events_equal: usize,
-    event_differences: BTreeMap<String, usize>,
+    events_on_purpose: BTreeMap<&'static str, usize>,
+    /// How often, and the line in which first.
+    event_differences: BTreeMap<String, (usize, String)>,
     causes: BTreeMap<&'static str, usize>,
 }
 
@@ -126,7 +128,7 @@ fn report(lines: &[Line], options: &Options) -> ExitCode {
     let enough = options
         .at_least
         .map_or(tally.failed == 0, |least| tally.passed >= least);
-    if enough && tally.unkind_deletes == 0 {
+    if enough && tally.unkind_deletes == 0 && tally.event_differences.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -141,10 +143,13 @@ impl Tally {
         self.unkind_deletes += usize::from(!outcome.unkind_deletes.is_empty());
         self.events_equal += usize::from(outcome.event_differences.is_empty());
         for difference in &outcome.event_differences {
-            *self
-                .event_differences
+            self.event_differences
                 .entry(difference.clone())
-                .or_default() += 1;
+                .or_insert_with(|| (0, line.id.clone()))
+                .0 += 1;
+        }
+        for page in &outcome.events_on_purpose {
+            *self.events_on_purpose.entry(page.sentence()).or_default() += 1;
         }
         for delete in &outcome.unkind_deletes {
             println!("{}: deletes {delete}, which upstream keeps", line.id);
@@ -174,8 +179,11 @@ impl Tally {
             self.events_equal,
             self.passed + self.failed
         );
-        for (difference, count) in &self.event_differences {
-            println!("    {difference}: {count}");
+        for (page, count) in &self.events_on_purpose {
+            println!("    Events left out with their writes, {page}: {count}");
+        }
+        for (difference, (count, first)) in &self.event_differences {
+            println!("    {difference}: {count}, first in line {first}");
         }
         println!(
             "lines in which Stead deletes what upstream keeps: {}",

@@ -101,6 +101,9 @@ fn worlds(chosen: &Chosen) -> usize {
         sum(|it| it.views),
         seconds
     );
+    if let Some(peak) = peak_memory() {
+        println!("peak memory: {peak}");
+    }
     print_rests(&reports);
     for report in &reports {
         print_failure(report);
@@ -111,6 +114,15 @@ fn worlds(chosen: &Chosen) -> usize {
         .count();
     println!("{} passed, {failed} failed", reports.len() - failed);
     failed
+}
+
+/// The most memory that this process ever held, as the kernel says it; nothing where it does not.
+fn peak_memory() -> Option<String> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().to_owned())
 }
 
 /// Runs `work` on every item, two at a time, and answers the results in their order.

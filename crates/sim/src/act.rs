@@ -9,7 +9,8 @@ use crate::api::{self, Refusal};
 use crate::check::{self, RULES, Violation, letter};
 use crate::mutant::Mutant;
 use crate::object::{
-    Claims, Deleting, Id, KINDS, Kind, Life, ORDINALS, Owner, Pods, Revisions, Set, Status,
+    Claims, Deleting, Id, KINDS, Kind, Life, ORDINALS, Owner, Pods, Retention, Revisions, Set,
+    Status,
 };
 use crate::op::{Entry, Op, Part, Todo};
 use crate::state::{Controller, State};
@@ -91,6 +92,14 @@ pub(crate) enum Action {
         ordinal: usize,
     },
     DeleteClaim {
+        ordinal: usize,
+    },
+    /// The user edits what becomes of claims.
+    Retain {
+        to: Retention,
+    },
+    /// Somebody takes a claim as its controller, or lets it go again.
+    StrangersClaim {
         ordinal: usize,
     },
     /// Somebody takes a pod's name label away.
@@ -183,6 +192,7 @@ impl Action {
             | Action::DeleteClaim { .. }
             | Action::Tamper { .. } => true,
             Action::TouchSet | Action::TouchClaim { .. } => true,
+            Action::Retain { .. } | Action::StrangersClaim { .. } => true,
         }
     }
 }
@@ -235,8 +245,13 @@ impl<'a> Stage<'a> {
             it.wrote[kind.index()] > it.place[kind.index()]
                 && !self.mutant.shell.forgets_writes.contains(kind)
         });
+        let mut settings = self.world.settings;
+        if let Some(retention) = set.retention {
+            settings.delete_with_set = retention.delete_with_set;
+            settings.delete_with_pod = retention.delete_with_pod;
+        }
         Some(View {
-            settings: self.world.settings,
+            settings,
             // A decision reads no version of the set; its status step gets it below.
             set: Set { version: 0, ..set },
             pods: state.pods.then(it.place[1]),
@@ -551,16 +566,26 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// A pod that was made without what it stands on, in a world where nobody takes that away.
+    /// A claim that was taken from a stranger; a pod that was made without what it stands on, in a world where nobody takes that away.
     fn unfounded(&self, state: &State, op: Op) -> Option<Violation> {
+        let taken = |ordinal: u8| {
+            let claim = state.claims.now()[usize::from(ordinal)];
+            claim.is_some_and(|claim| claim.owner == Owner::Stranger)
+        };
+        if let Op::PatchClaim { ordinal, .. } = op
+            && taken(ordinal)
+        {
+            return Some(Violation {
+                rule: check::TAKEN,
+                what: Call(&op).to_string(),
+            });
+        }
         let Op::CreatePod { ordinal, revision } = op else {
             return None;
         };
         let (world, what) = (self.world, || format!("web-{ordinal}"));
-        let settings = world.settings;
-        let claims_stay = settings.claims
-            && !settings.delete_with_pod
-            && !settings.delete_with_set
+        let claims_stay = world.settings.claims
+            && world.ever_deletes() == Retention::default()
             && world.claim_deletes == 0;
         if claims_stay && state.claims.now()[usize::from(ordinal)].is_none() {
             return Some(Violation {
@@ -827,6 +852,24 @@ fn interference(world: &World, state: &State, ordinal: usize, each: &mut Each<'_
             api::delete_claim(&mut next, world, ordinal);
             each(Action::DeleteClaim { ordinal }, next, None);
         }
+        let owner = match claim.owner {
+            Owner::Nobody => Some(Owner::Stranger),
+            Owner::Stranger => Some(Owner::Nobody),
+            Owner::Set(_) | Owner::Pod(_) => None,
+        };
+        let mut next = *state;
+        if let Some(owner) = owner
+            && next.spend(Budget::Stranger)
+        {
+            let mut claims = next.claims.now();
+            claims[ordinal] = Some(crate::object::Claim {
+                version: next.fresh(Id::ClaimVersion(ordinal)),
+                owner,
+                ..claim
+            });
+            next.put_claims(world, claims);
+            each(Action::StrangersClaim { ordinal }, next, None);
+        }
         let mut next = *state;
         if next.spend(Budget::Conflict) {
             let mut claims = next.claims.now();
@@ -841,7 +884,7 @@ fn interference(world: &World, state: &State, ordinal: usize, each: &mut Each<'_
 }
 
 /// What the user does next with this budget, if anything is left of it.
-fn upcoming(state: &State, budget: Budget, list: &[u8]) -> Option<u8> {
+fn upcoming<T: Copy>(state: &State, budget: Budget, list: &[T]) -> Option<T> {
     let left = usize::from(state.left(budget));
     list.len()
         .checked_sub(left)
@@ -892,6 +935,11 @@ fn user(world: &World, state: &State, each: &mut Each<'_>) {
     if let Some(to) = upcoming(state, Budget::Start, world.starts) {
         edit(Action::Start { to }, Budget::Start, &|set| {
             (set.start, set.generation) = (to, set.generation + 1)
+        });
+    }
+    if let Some(to) = upcoming(state, Budget::Retention, world.retentions) {
+        edit(Action::Retain { to }, Budget::Retention, &|set| {
+            (set.retention, set.generation) = (Some(to), set.generation + 1)
         });
     }
     edit(Action::TouchSet, Budget::Conflict, &|_| {});
@@ -1035,8 +1083,8 @@ fn collect_claim(world: &World, state: &State, ordinal: usize, each: &mut Each<'
         Fate::Stays => {}
         Fate::Goes => {
             let allowed = match claim.owner {
-                Owner::Set(_) => world.settings.delete_with_set,
-                Owner::Pod(_) => world.settings.delete_with_pod,
+                Owner::Set(_) => world.ever_deletes().delete_with_set,
+                Owner::Pod(_) => world.ever_deletes().delete_with_pod,
                 Owner::Nobody | Owner::Stranger => false,
             };
             let broken = (!allowed).then(|| Violation {
@@ -1093,6 +1141,11 @@ impl fmt::Display for Action {
             Action::Template { to } => write!(out, "set web template={} # the user", letter(*to)),
             Action::Scale { to } => write!(out, "set web replicas={to} # the user"),
             Action::Start { to } => write!(out, "set web start={to} # the user"),
+            Action::Retain { to } => {
+                let word = |delete: bool| if delete { "Delete" } else { "Retain" };
+                write!(out, "set web whenScaled={} whenDeleted={} # the user", word(to.delete_with_pod), word(to.delete_with_set))
+            }
+            Action::StrangersClaim { ordinal } => write!(out, "claim data-web-{ordinal} owner=Keeper/k # or its keeper lets it go"),
             Action::DeleteSet { how: Propagation::Background } => out.write_str("gone web # the user deletes the set"),
             Action::DeleteSet { how } => write!(out, "set web deleting # the user, {how:?}"),
             Action::Recreate => out.write_str("set web # the user makes the set again"),

@@ -82,6 +82,10 @@ pub(crate) const RULES: &[Rule] = &[
         broken: claim_from_stranger,
     },
     Rule {
+        sentence: "what is intended is stored before a pod goes: the revision first, then whose the claims are that go with it",
+        broken: goes_before_intent,
+    },
+    Rule {
         sentence: "no revision is deleted that is wanted, current or borne by a pod",
         broken: live_revision_deleted,
     },
@@ -105,6 +109,8 @@ pub(crate) const TEMPLATE: &str = "a pod is made of the template of the revision
 pub(crate) const STRAYED: &str = "every destructive call hits the object that was seen";
 /// Of a call.
 pub(crate) const CONFLICTING: &str = "a controller that is alone, lost no reply and never crashed sends no create that finds its name taken";
+/// Of a call.
+pub(crate) const TAKEN: &str = "no call takes a claim from a stranger";
 /// Of a call that made a pod.
 pub(crate) const UNCLAIMED: &str =
     "where claims are never deleted, no pod is made without its claim";
@@ -426,6 +432,28 @@ fn claim_from_stranger(view: &View, plan: &[Entry]) -> Option<String> {
     Some(format!("the claim of web-{ordinal}"))
 }
 
+/// upstream: getStatefulSetRevisions stands before any change of a pod, and the claims of all condemned pods are handed over before the
+/// first of them goes.
+fn goes_before_intent(view: &View, plan: &[Entry]) -> Option<String> {
+    let unwanted = |ordinal: u8| !view.set.wants(usize::from(ordinal));
+    let deletes = plan.iter().filter_map(|entry| match entry.op {
+        Op::DeletePod { ordinal, .. } => Some((entry, ordinal)),
+        _ => None,
+    });
+    for (delete, ordinal) in deletes {
+        let not_before = |other: &&Entry| (other.part, other.wave) >= (delete.part, delete.wave);
+        let late = plan.iter().filter(not_before).find(|other| match other.op {
+            Op::CreateRevision { .. } | Op::RenumberRevision { .. } => true,
+            Op::PatchClaim { ordinal: of, .. } => unwanted(of) && unwanted(ordinal),
+            _ => false,
+        });
+        if let Some(late) = late {
+            return Some(format!("web-{ordinal} goes before {:?}", late.op));
+        }
+    }
+    None
+}
+
 fn live_revision_deleted(view: &View, plan: &[Entry]) -> Option<String> {
     let mut deleted = steps(plan).filter_map(|op| match op {
         Op::DeleteRevision { template, .. } => Some(template),
@@ -494,7 +522,11 @@ pub(crate) fn is_done(view: &View) -> bool {
 
 /// What is not as it should be at rest, in worlds where it can be said.
 pub(crate) fn broken_at_rest(world: &World, view: &View, claims: &Claims) -> Option<Violation> {
-    let undisturbed = world.pod_deletes == 0 && world.fails == 0 && world.templates.is_empty();
+    let undisturbed = world.pod_deletes == 0
+        && world.fails == 0
+        && world.templates.is_empty()
+        && world.retentions.is_empty()
+        && world.strangers == 0;
     if world.settled && undisturbed && view.settings.delete_with_pod {
         let left = (0..claims.len())
             .find(|&ordinal| !view.set.wants(ordinal) && claims[ordinal].is_some());

@@ -1,5 +1,6 @@
 //! The worlds that are explored.
 
+use crate::object::Retention;
 use crate::world::{Propagation, Settings, Strategy, World};
 
 /// OrderedReady, RollingUpdate, claims kept.
@@ -29,6 +30,8 @@ const PLAIN: World = World {
     unready: 0,
     tampers: 0,
     claim_deletes: 0,
+    retentions: &[],
+    strangers: 0,
     crashes: 0,
     lost_replies: 0,
     conflicts: 0,
@@ -51,6 +54,14 @@ const CLAIMS_GO: Settings = Settings {
     delete_with_set: true,
     delete_with_pod: true,
     ..CLAIMS
+};
+const RETAIN: Retention = Retention {
+    delete_with_set: false,
+    delete_with_pod: false,
+};
+const DELETE: Retention = Retention {
+    delete_with_set: true,
+    delete_with_pod: true,
 };
 /// Every cache may be one event behind.
 const STALE: [u8; 4] = [1; 4];
@@ -559,6 +570,69 @@ const MATRIX: &[World] = &[
         scales: &[1, 2],
         failovers: 1,
         settled: true,
+        ..PLAIN
+    },
+    World {
+        name: "ordered-claims-stranger",
+        settings: CLAIMS_GO,
+        scales: &[1, 2],
+        strangers: 2,
+        ..PLAIN
+    },
+    World {
+        name: "parallel-claims-stranger",
+        settings: Settings {
+            parallel: true,
+            delete_with_pod: true,
+            ..CLAIMS
+        },
+        templates: &[1],
+        scales: &[1],
+        strangers: 2,
+        ..PLAIN
+    },
+    World {
+        name: "stale-claims-stranger",
+        settings: Settings {
+            delete_with_pod: true,
+            ..CLAIMS
+        },
+        scales: &[1, 2],
+        strangers: 2,
+        lag: [0, 0, 1, 0],
+        ..PLAIN
+    },
+    World {
+        name: "ordered-claims-spared",
+        settings: CLAIMS_GO,
+        scales: &[1, 2],
+        retentions: &[RETAIN],
+        ..PLAIN
+    },
+    World {
+        name: "ordered-claims-given-up",
+        settings: CLAIMS,
+        scales: &[1, 2],
+        retentions: &[DELETE, RETAIN],
+        ..PLAIN
+    },
+    World {
+        name: "parallel-claims-spared",
+        settings: Settings {
+            parallel: true,
+            ..CLAIMS_GO
+        },
+        scales: &[1, 2],
+        pod_deletes: 1,
+        retentions: &[RETAIN],
+        ..PLAIN
+    },
+    World {
+        name: "deleted-claims-spared",
+        settings: CLAIMS_GO,
+        delete: Some(Propagation::Background),
+        recreate: true,
+        retentions: &[RETAIN],
         ..PLAIN
     },
 ];

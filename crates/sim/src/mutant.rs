@@ -591,8 +591,59 @@ pub const MUTANTS: &[Mutant] = &[
             ..SOUND
         },
     ),
+    does(
+        "update-before-its-revision",
+        "an update begins before its revision is stored",
+        "ordered-roll",
+        |_, plan| {
+            swap_ops(
+                plan,
+                |op| matches!(op, Op::CreateRevision { .. }),
+                |op| matches!(op, Op::DeletePod { .. }),
+            );
+        },
+    ),
+    sees(
+        "stranger-overruled",
+        "a claim that another controls counts as nobody's",
+        "ordered-claims-stranger",
+        |view| {
+            view.claims = view.claims.map(|claim| {
+                claim.map(|claim| Claim {
+                    owner: match claim.owner {
+                        Owner::Stranger => Owner::Nobody,
+                        Owner::Nobody | Owner::Set(_) | Owner::Pod(_) => claim.owner,
+                    },
+                    ..claim
+                })
+            });
+        },
+    ),
     Mutant {
-        through_fault: true,
+        through_fault: false,
+        ..shell(
+            "version-forgotten",
+            "owners of claims are written over whatever was written meanwhile",
+            "ordered-claims-stranger",
+            Shell {
+                careless: Careless {
+                    uid: false,
+                    version: true,
+                },
+                ..SOUND
+            },
+        )
+    },
+    sees(
+        "retention-edit-missed",
+        "a retention policy that the user took back still counts",
+        "ordered-claims-spared",
+        |view| {
+            (view.settings.delete_with_set, view.settings.delete_with_pod) = (true, true);
+        },
+    ),
+    Mutant {
+        through_fault: false,
         ..does(
             "pod-goes-before-its-claim",
             "a condemned pod is deleted before its claim is given to it",

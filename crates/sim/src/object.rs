@@ -93,7 +93,18 @@ pub(crate) struct Set {
     pub(crate) template: u8,
     pub(crate) partition: u8,
     pub(crate) deleting: Deleting,
+    /// What becomes of claims, once the user has edited it; the world's settings until then.
+    pub(crate) retention: Option<Retention>,
     pub(crate) status: Status,
+}
+
+/// `persistentVolumeClaimRetentionPolicy`, as the user edits it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Retention {
+    /// `whenDeleted: Delete`.
+    pub(crate) delete_with_set: bool,
+    /// `whenScaled: Delete`.
+    pub(crate) delete_with_pod: bool,
 }
 
 /// The set's stored status.
@@ -338,6 +349,10 @@ impl Set {
             1 => Deleting::Foreground,
             _ => Deleting::Orphan,
         };
+        pass.option(&mut self.retention, |retention, pass| {
+            pass.flag(&mut retention.delete_with_set);
+            pass.flag(&mut retention.delete_with_pod);
+        });
         self.status.pass(pass);
     }
 

@@ -1,5 +1,7 @@
 //! A small world's bounds: what the set is like, what its user will do, what may go wrong and how often.
 
+use crate::object::Retention;
+
 /// `spec.updateStrategy`; the partition is part of the set's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Strategy {
@@ -50,6 +52,8 @@ pub(crate) enum Budget {
     Unready,
     Tamper,
     ClaimDelete,
+    Retention,
+    Stranger,
     Crash,
     LostReply,
     Conflict,
@@ -57,7 +61,7 @@ pub(crate) enum Budget {
     Failover,
 }
 
-pub(crate) const BUDGETS: usize = 15;
+pub(crate) const BUDGETS: usize = 17;
 
 impl Budget {
     pub(crate) fn index(self) -> usize {
@@ -77,6 +81,8 @@ impl Budget {
             Budget::Refusal => 12,
             Budget::Failover => 13,
             Budget::ClaimDelete => 14,
+            Budget::Retention => 15,
+            Budget::Stranger => 16,
         }
     }
 }
@@ -110,6 +116,10 @@ pub struct World {
     pub(crate) tampers: u8,
     /// Claims the user deletes.
     pub(crate) claim_deletes: u8,
+    /// The retention policies the user goes to.
+    pub(crate) retentions: &'static [Retention],
+    /// Claims that somebody else takes as their controller, or lets go again.
+    pub(crate) strangers: u8,
     /// Controllers that stop after a call, and start with nothing but what the API shows.
     pub(crate) crashes: u8,
     /// Replies that are lost after the write took effect.
@@ -129,6 +139,20 @@ pub struct World {
 }
 
 impl World {
+    /// Some policy of the world, the first or an edited one, lets claims go with the set, and with the pod.
+    pub(crate) fn ever_deletes(&self) -> Retention {
+        let first = Retention {
+            delete_with_set: self.settings.delete_with_set,
+            delete_with_pod: self.settings.delete_with_pod,
+        };
+        self.retentions
+            .iter()
+            .fold(first, |either, edited| Retention {
+                delete_with_set: either.delete_with_set || edited.delete_with_set,
+                delete_with_pod: either.delete_with_pod || edited.delete_with_pod,
+            })
+    }
+
     /// The same world with nothing ever going wrong between controller and API.
     pub(crate) fn without_faults(mut self) -> World {
         self.crashes = 0;
@@ -194,6 +218,11 @@ impl World {
             (Budget::Unready, self.unready),
             (Budget::Tamper, self.tampers),
             (Budget::ClaimDelete, self.claim_deletes),
+            (
+                Budget::Retention,
+                u8::try_from(self.retentions.len()).expect("a short list"),
+            ),
+            (Budget::Stranger, self.strangers),
             (Budget::Crash, self.crashes),
             (Budget::LostReply, self.lost_replies),
             (Budget::Conflict, self.conflicts),

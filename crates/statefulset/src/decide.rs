@@ -27,6 +27,9 @@ use round::Round;
 ///
 /// For `apps/v1` it is what Kubernetes 1.37 does (gate MaxUnavailableStatefulSet on, StatefulSetRecreateStrategy off), in one sync with
 /// caches as observed. Deliberate differences have their pages in `docs/decisions/`.
+///
+/// What holds this: 6,000 recorded syncs of the built-in controller, every state of the small worlds of `crates/sim`, and the rules of
+/// [`check`](crate::check). How that hangs together, and what it does not cover, is told in `docs/explored.md`.
 pub fn decide(seen: &Observed) -> Decision {
     if let Some(refusal) = refusal(seen) {
         return refused(seen, refusal);

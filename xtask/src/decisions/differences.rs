@@ -31,28 +31,50 @@ impl OnPurpose {
     }
 }
 
-/// Upstream's writes without those that Stead leaves out on purpose, and as Stead does them where it does them otherwise.
+/// What upstream is held to have done, where Stead differs on purpose.
+#[derive(Default)]
+pub(super) struct Excused {
+    /// Its writes without those that Stead leaves out, and as Stead does them where it does them otherwise.
+    pub(super) kept: Vec<Write>,
+    /// Its writes that Stead leaves out, each with the page that says so.
+    pub(super) left_out: Vec<(OnPurpose, Write)>,
+}
+
+/// Looks at upstream's writes one after another.
 pub(super) fn excuse(
     line: &Line,
     theirs: Vec<Write>,
     on_purpose: &mut BTreeSet<OnPurpose>,
-) -> Vec<Write> {
-    let mut kept: Vec<Write> = Vec::with_capacity(theirs.len());
+) -> Excused {
+    let mut excused_all = Excused::default();
+    let Excused { kept, left_out } = &mut excused_all;
     for mut write in theirs {
-        if keep_adopted(&mut write, &kept) {
+        if keep_adopted(&mut write, kept) {
             on_purpose.insert(OnPurpose::Unadopted);
         }
         if make_updated(line, &mut write) {
             on_purpose.insert(OnPurpose::MadeOutdated);
         }
-        match excused(line, &write, &kept) {
+        match excused(line, &write, kept) {
             Some(page) => {
                 on_purpose.insert(page);
+                left_out.push((page, write));
             }
             None => kept.push(write),
         }
     }
-    kept
+    excused_all
+}
+
+/// The Event by which upstream tells of a write that Stead leaves out: of pods it tells every one, of other objects none.
+pub(super) fn event_of(left_out: &Write) -> Option<(String, String)> {
+    let reason = match left_out.verb {
+        _ if left_out.resource != "pods" => return None,
+        Verb::Create => "SuccessfulCreate",
+        Verb::Change => "SuccessfulUpdate",
+        Verb::Delete => "SuccessfulDelete",
+    };
+    Some(("Normal".to_owned(), reason.to_owned()))
 }
 
 /// 0104: a change after an adoption keeps the owner that the adoption set.

@@ -22,6 +22,8 @@ pub(super) struct Expect {
     pub(super) error: Option<String>,
     /// (type, reason) of each Event.
     pub(super) events: Vec<(String, String)>,
+    /// (type, reason) of each Event that says, word for word, what an earlier one of the sync said.
+    pub(super) events_again: Vec<(String, String)>,
     pub(super) recheck_after_seconds: Option<f64>,
 }
 
@@ -64,6 +66,7 @@ impl Line {
                     .iter()
                     .map(|event| Ok((text(event, "type")?, text(event, "reason")?)))
                     .collect::<Result<_, String>>()?,
+                events_again: again(&list(expect, "events")?)?,
                 recheck_after_seconds: expect.get("recheckAfterSeconds").and_then(Value::as_f64),
             },
         })
@@ -88,6 +91,15 @@ impl Line {
             _ => &[],
         }
     }
+}
+
+fn again(events: &[Value]) -> Result<Vec<(String, String)>, String> {
+    let repeated = events.iter().enumerate();
+    let repeated = repeated
+        .filter(|(index, event)| events.iter().take(*index).any(|earlier| earlier == *event));
+    repeated
+        .map(|(_, event)| Ok((text(event, "type")?, text(event, "reason")?)))
+        .collect()
 }
 
 impl Expect {

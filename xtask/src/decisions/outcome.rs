@@ -8,7 +8,7 @@ use stead_statefulset::{
     Action, Blocker, Decision, Freshness, Objects, Observed, PatchKind, check, decide,
 };
 
-use super::differences::{self, OnPurpose};
+use super::differences::{self, Excused, OnPurpose};
 use super::line::{Line, Recorded};
 
 /// What comparing a line gave.
@@ -19,6 +19,8 @@ pub(super) struct Outcome {
     /// Pods and claims that Stead deletes and upstream keeps.
     pub(super) unkind_deletes: Vec<String>,
     pub(super) event_differences: Vec<String>,
+    /// The page by which each Event is left out that upstream records of a write that Stead does not make.
+    pub(super) events_on_purpose: Vec<OnPurpose>,
     blocked: Vec<String>,
     error: Option<String>,
 }
@@ -77,7 +79,10 @@ pub(super) fn compare_decision(line: &Line, seen: &Observed, decision: &Decision
     let ours = ours(line, seen, decision);
     let theirs = theirs(line);
     outcome.unkind_deletes = unkind_deletes(&ours, &theirs);
-    let theirs = differences::excuse(line, theirs, &mut outcome.on_purpose);
+    let Excused {
+        kept: theirs,
+        left_out,
+    } = differences::excuse(line, theirs, &mut outcome.on_purpose);
     let (status_ours, ours): (Vec<_>, Vec<_>) = ours
         .into_iter()
         .partition(|write| write.resource == "statefulsets");
@@ -91,7 +96,7 @@ pub(super) fn compare_decision(line: &Line, seen: &Observed, decision: &Decision
     outcome.compare_status(status_ours.first(), status_theirs.first(), stored, slack);
     outcome.compare_blockers(line, decision);
     outcome.compare_recheck(line, decision);
-    outcome.compare_events(line, seen, decision);
+    outcome.compare_events(line, seen, decision, &left_out);
     for violation in check::all(seen, decision) {
         outcome.differ(
             "invariants",
@@ -236,7 +241,14 @@ impl Outcome {
         }
     }
 
-    fn compare_events(&mut self, line: &Line, seen: &Observed, decision: &Decision) {
+    /// Upstream's Events of the writes that Stead leaves out on purpose are left out too, and counted by their page.
+    fn compare_events(
+        &mut self,
+        line: &Line,
+        seen: &Observed,
+        decision: &Decision,
+        left_out: &[(OnPurpose, Write)],
+    ) {
         let of_steps = decision
             .plan
             .steps()
@@ -250,6 +262,20 @@ impl Outcome {
         }
         for event in &line.expect.events {
             *balance.entry(event.clone()).or_default() -= 1;
+        }
+        // The second look that upstream takes at what it has just made warns a second time, too.
+        let warned_again = line.expect.events_again.iter();
+        for event in warned_again.filter(|(event_type, _)| event_type == "Warning") {
+            if self.on_purpose.contains(&OnPurpose::NeedlessWrite) {
+                *balance.entry(event.clone()).or_default() += 1;
+                self.events_on_purpose.push(OnPurpose::NeedlessWrite);
+            }
+        }
+        for (page, write) in left_out {
+            if let Some(event) = differences::event_of(write) {
+                *balance.entry(event).or_default() += 1;
+                self.events_on_purpose.push(*page);
+            }
         }
         for ((event_type, reason), more) in balance {
             if more != 0 {

@@ -44,6 +44,7 @@ fn line() -> Line {
             writes: Vec::new(),
             error: None,
             events: Vec::new(),
+            events_again: Vec::new(),
             recheck_after_seconds: None,
         },
     };
@@ -108,6 +109,7 @@ fn expectation(line: &Line) -> Expect {
         events: events
             .map(|event| (event.event_type.as_str().into(), event.reason.into()))
             .collect(),
+        events_again: Vec::new(),
         recheck_after_seconds: decision
             .recheck_at
             .map(|at| at.duration_since(line.now).as_secs_f64()),
