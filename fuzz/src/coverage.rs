@@ -34,7 +34,9 @@ struct Compared {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn __sanitizer_cov_8bit_counters_init(start: *mut u8, stop: *mut u8) {
     let len = (stop as usize).saturating_sub(start as usize);
-    let mut all = COUNTERS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut all = COUNTERS
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     if len > 0 && !all.iter().any(|section| section.start == start) {
         all.push(Section { start, len });
     }
@@ -42,13 +44,17 @@ pub unsafe extern "C" fn __sanitizer_cov_8bit_counters_init(start: *mut u8, stop
 
 /// How many edges there are.
 pub fn edges() -> usize {
-    let all = COUNTERS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let all = COUNTERS
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     all.iter().map(|section| section.len).sum()
 }
 
 /// Calls `see` for each edge that was passed, with how often, and sets all counters to zero.
 pub fn take(mut see: impl FnMut(usize, u8)) {
-    let all = COUNTERS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let all = COUNTERS
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut base = 0;
     for section in all.iter() {
         // SAFETY: the bounds came from the compiler; nothing else touches the counters while no target runs.

@@ -28,7 +28,11 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let time = Duration::from_secs(5);
-        Self { time, patience: Duration::from_secs(10), seed: 1 }
+        Self {
+            time,
+            patience: Duration::from_secs(10),
+            seed: 1,
+        }
     }
 }
 
@@ -50,11 +54,27 @@ pub struct Finding {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, runs, kept, passed, took, finding } = self;
+        let Self {
+            name,
+            runs,
+            kept,
+            passed,
+            took,
+            finding,
+        } = self;
         let rate = *runs as f64 / took.as_secs_f64().max(0.001);
-        write!(f, "{name}: {runs} inputs, {rate:.0} a second, {passed} of {} edges, {kept} kept", coverage::edges())?;
+        write!(
+            f,
+            "{name}: {runs} inputs, {rate:.0} a second, {passed} of {} edges, {kept} kept",
+            coverage::edges()
+        )?;
         if let Some(Finding { says, file }) = finding {
-            write!(f, "\n{name}: BROKEN by {}: {says}\n  again with: stead-fuzz replay {name} {}", file.display(), file.display())?;
+            write!(
+                f,
+                "\n{name}: BROKEN by {}: {says}\n  again with: stead-fuzz replay {name} {}",
+                file.display(),
+                file.display()
+            )?;
         }
         Ok(())
     }
@@ -69,13 +89,25 @@ pub fn finds_what_is_planted() -> Result<(), String> {
         .into_iter()
         .find(|target| target.planted)
         .ok_or("there is no planted bug")?;
-    let report = fuzz(&target, Limits { time: Duration::from_secs(60), ..Limits::default() });
+    let report = fuzz(
+        &target,
+        Limits {
+            time: Duration::from_secs(60),
+            ..Limits::default()
+        },
+    );
     match report.finding {
         Some(finding) => {
-            println!("harness: the planted bug was found after {} inputs", report.runs);
+            println!(
+                "harness: the planted bug was found after {} inputs",
+                report.runs
+            );
             fs::remove_file(finding.file).map_err(|error| error.to_string())
         }
-        None => Err(format!("the planted bug was not found in {} inputs", report.runs)),
+        None => Err(format!(
+            "the planted bug was not found in {} inputs",
+            report.runs
+        )),
     }
 }
 
@@ -86,7 +118,14 @@ pub fn fuzz(target: &Target, limits: Limits) -> Report {
     let mut chance = Chance::new(limits.seed);
     let mut seen = HashMap::new();
     let mut corpus = Vec::new();
-    let mut report = Report { name: target.name, runs: 0, kept: 0, passed: 0, took: Duration::ZERO, finding: None };
+    let mut report = Report {
+        name: target.name,
+        runs: 0,
+        kept: 0,
+        passed: 0,
+        took: Duration::ZERO,
+        finding: None,
+    };
     // What other code passed before is nobody's news.
     coverage::take(|_, _| {});
     let mut seeds = seeds(target).into_iter();
@@ -114,10 +153,21 @@ pub fn fuzz(target: &Target, limits: Limits) -> Report {
 fn next(corpus: &[Vec<u8>], target: &Target, chance: &mut Chance) -> Vec<u8> {
     let empty = Vec::new();
     // Newer ones pass what older ones do not: they are taken more often.
-    let half = if chance.below(2) == 0 { corpus.len() / 2 } else { 0 };
+    let half = if chance.below(2) == 0 {
+        corpus.len() / 2
+    } else {
+        0
+    };
     let one = chance.pick(&corpus[half..]).unwrap_or(&empty).clone();
     let other = chance.pick(corpus).unwrap_or(&empty).clone();
-    mutate(&one, &other, &target.words, &coverage::compared(), target.max, chance)
+    mutate(
+        &one,
+        &other,
+        &target.words,
+        &coverage::compared(),
+        target.max,
+        chance,
+    )
 }
 
 /// Whether an edge was passed that never was, or in another order of magnitude of times.
@@ -134,7 +184,9 @@ fn is_news(seen: &mut HashMap<usize, u8>) -> bool {
 
 /// The target's own seeds, and every input that once broke it.
 fn seeds(target: &Target) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target.name);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("seeds")
+        .join(target.name);
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .into_iter()
         .flatten()
@@ -143,14 +195,19 @@ fn seeds(target: &Target) -> Vec<Vec<u8>> {
         .collect();
     files.sort();
     let kept = files.iter().filter_map(|file| fs::read(file).ok());
-    kept.chain(target.seeds.iter().cloned()).chain([Vec::new()]).collect()
+    kept.chain(target.seeds.iter().cloned())
+        .chain([Vec::new()])
+        .collect()
 }
 
 fn save(name: &str, input: &[u8]) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/findings");
     let file = folder.join(format!("{name}-{}", std::process::id()));
     if let Err(error) = fs::create_dir_all(&folder).and_then(|()| fs::write(&file, input)) {
-        eprintln!("could not keep the input ({error}): {}", input.escape_ascii());
+        eprintln!(
+            "could not keep the input ({error}): {}",
+            input.escape_ascii()
+        );
     }
     file
 }
@@ -163,7 +220,10 @@ struct Watch {
 
 impl Watch {
     fn start(name: &'static str, patience: Duration) -> Self {
-        let (turn, input) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let (turn, input) = (
+            Arc::new(AtomicU64::new(0)),
+            Arc::new(Mutex::new(Vec::new())),
+        );
         let (turns, inputs) = (Arc::downgrade(&turn), Arc::clone(&input));
         std::thread::spawn(move || {
             let mut last = 0;
@@ -175,7 +235,11 @@ impl Watch {
                 // Odd while an input is being run.
                 if now == last && now % 2 == 1 {
                     let file = save(name, &inputs.lock().unwrap_or_else(PoisonError::into_inner));
-                    eprintln!("{name}: BROKEN by {}: took longer than {} s", file.display(), patience.as_secs());
+                    eprintln!(
+                        "{name}: BROKEN by {}: took longer than {} s",
+                        file.display(),
+                        patience.as_secs()
+                    );
                     std::process::exit(1);
                 }
                 last = now;

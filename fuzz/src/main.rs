@@ -24,7 +24,10 @@ fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     let names: Vec<&str> = targets::all().iter().map(|target| target.name).collect();
-    eprintln!("stead-fuzz SECONDS [TARGET] | replay TARGET FILE; targets: {}", names.join(", "));
+    eprintln!(
+        "stead-fuzz SECONDS [TARGET] | replay TARGET FILE; targets: {}",
+        names.join(", ")
+    );
     ExitCode::from(2)
 }
 
@@ -46,18 +49,29 @@ fn all(seconds: &str, only: Option<&str>) -> ExitCode {
         eprintln!("the harness is broken: {why}");
         return ExitCode::FAILURE;
     }
-    let limits = Limits { time: Duration::from_secs(seconds), ..Limits::default() };
+    let limits = Limits {
+        time: Duration::from_secs(seconds),
+        ..Limits::default()
+    };
     let mut broken = 0;
     for target in &chosen {
         let report = driver::fuzz(target, limits);
         println!("{report}");
         broken += u32::from(report.finding.is_some());
     }
-    if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    targets::images::leave();
+    if broken == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn replay(name: &str, file: &str) -> ExitCode {
-    let Some(target) = targets::all().into_iter().find(|target| target.name == name) else {
+    let Some(target) = targets::all()
+        .into_iter()
+        .find(|target| target.name == name)
+    else {
         return usage();
     };
     match std::fs::read(file) {

@@ -26,7 +26,9 @@ impl Chance {
 }
 
 /// Bytes at which parsers tend to turn.
-const TURNS: [u8; 12] = [0, 1, 0x7f, 0x80, 0xc0, 0xff, b' ', b'\n', b'"', b'/', b'.', b'0'];
+const TURNS: [u8; 12] = [
+    0, 1, 0x7f, 0x80, 0xc0, 0xff, b' ', b'\n', b'"', b'/', b'.', b'0',
+];
 
 /// A few changes of `input`, never longer than `max`.
 pub fn mutate(
@@ -45,12 +47,33 @@ pub fn mutate(
     bytes
 }
 
-fn one(bytes: &mut Vec<u8>, other: &[u8], words: &[Vec<u8>], compared: &[(u64, u8)], chance: &mut Chance) {
+fn one(
+    bytes: &mut Vec<u8>,
+    other: &[u8],
+    words: &[Vec<u8>],
+    compared: &[(u64, u8)],
+    chance: &mut Chance,
+) {
     let at = chance.below(bytes.len());
     match chance.below(11) {
-        0 => change(bytes, at, |byte, chance| byte ^ (1 << chance.below(8)), chance),
-        1 => change(bytes, at, |_, chance| TURNS[chance.below(TURNS.len())], chance),
-        2 => change(bytes, at, |byte, chance| byte.wrapping_add(chance.below(9) as u8).wrapping_sub(4), chance),
+        0 => change(
+            bytes,
+            at,
+            |byte, chance| byte ^ (1 << chance.below(8)),
+            chance,
+        ),
+        1 => change(
+            bytes,
+            at,
+            |_, chance| TURNS[chance.below(TURNS.len())],
+            chance,
+        ),
+        2 => change(
+            bytes,
+            at,
+            |byte, chance| byte.wrapping_add(chance.below(9) as u8).wrapping_sub(4),
+            chance,
+        ),
         3 => change(bytes, at, |_, chance| chance.next() as u8, chance),
         4 => {
             let end = at + chance.below((bytes.len() - at).min(16));
@@ -103,6 +126,10 @@ fn run(from: &[u8], chance: &mut Chance) -> Vec<u8> {
 }
 
 fn splice(bytes: &mut Vec<u8>, at: usize, what: &[u8], over: bool) {
-    let end = if over { (at + what.len()).min(bytes.len()) } else { at };
+    let end = if over {
+        (at + what.len()).min(bytes.len())
+    } else {
+        at
+    };
     bytes.splice(at..end, what.iter().copied());
 }

@@ -1,5 +1,7 @@
 //! What is fuzzed, each with inputs to begin with; the planted one is there to be found.
 
+pub mod images;
+
 use stead_node::fuzzing;
 
 /// One parser with what it promises.
@@ -19,7 +21,14 @@ pub struct Target {
 impl Target {
     fn new(name: &'static str, run: fn(&[u8]), seeds: Vec<Vec<u8>>, words: &[&str]) -> Self {
         let words = words.iter().map(|word| word.as_bytes().to_vec()).collect();
-        Self { name, run, seeds, words, max: 4096, planted: false }
+        Self {
+            name,
+            run,
+            seeds,
+            words,
+            max: 4096,
+            planted: false,
+        }
     }
 }
 
@@ -27,17 +36,87 @@ impl Target {
 pub fn all() -> Vec<Target> {
     vec![
         planted(),
-        Target::new("dns-question", fuzzing::dns_question, dns_questions(), &DNS_WORDS),
+        Target::new(
+            "dns-question",
+            fuzzing::dns_question,
+            dns_questions(),
+            &DNS_WORDS,
+        ),
         Target::new("dns-answer", fuzzing::dns_answer, dns_answers(), &DNS_WORDS),
-        Target::new("resolv-conf", fuzzing::resolv_conf, texts(&RESOLV_CONFS), &["nameserver ", "search ", "options ", "ndots:", "\n", "#", "::1", "127.0.0.1"]),
-        Target::new("log", fuzzing::log, texts(&LOGS), &["tailLines=", "sinceTime=", "sinceSeconds=", "limitBytes=", "timestamps=true", "stream=Stdout", " stdout F ", " stderr P ", "\n", "&", "2026-01-02T03:04:05.000000006Z"]),
-        Target::new("protobuf", protobuf, protobufs(), &["k8s\0", "v1", "Pod", "apps/v1", "StatefulSet"]),
+        Target::new(
+            "resolv-conf",
+            fuzzing::resolv_conf,
+            texts(&RESOLV_CONFS),
+            &[
+                "nameserver ",
+                "search ",
+                "options ",
+                "ndots:",
+                "\n",
+                "#",
+                "::1",
+                "127.0.0.1",
+            ],
+        ),
+        Target::new(
+            "log",
+            fuzzing::log,
+            texts(&LOGS),
+            &[
+                "tailLines=",
+                "sinceTime=",
+                "sinceSeconds=",
+                "limitBytes=",
+                "timestamps=true",
+                "stream=Stdout",
+                " stdout F ",
+                " stderr P ",
+                "\n",
+                "&",
+                "2026-01-02T03:04:05.000000006Z",
+            ],
+        ),
+        Target::new(
+            "image-manifest",
+            images::manifest,
+            texts(&images::MANIFESTS),
+            &images::WORDS,
+        ),
+        Target::new(
+            "image-layer",
+            images::layer,
+            images::layers(),
+            &[
+                "ustar\0",
+                "00",
+                "././@LongLink",
+                "../",
+                "/",
+                ".wh.",
+                ".wh..wh..opq",
+                "GNU.sparse.map=",
+                "path=",
+                "SCHILY.xattr.",
+                "\x1f",
+            ],
+        ),
+        Target::new(
+            "protobuf",
+            protobuf,
+            protobufs(),
+            &["k8s\0", "v1", "Pod", "apps/v1", "StatefulSet"],
+        ),
     ]
 }
 
 /// To be found, within a minute: see `finds_what_is_planted`.
 fn planted() -> Target {
-    let mut target = Target::new("planted", stead_planted::parse, vec![b"nothing of the kind".to_vec()], &[]);
+    let mut target = Target::new(
+        "planted",
+        stead_planted::parse,
+        vec![b"nothing of the kind".to_vec()],
+        &[],
+    );
     target.planted = true;
     target
 }
@@ -51,7 +130,16 @@ fn protobuf(bytes: &[u8]) {
 }
 
 const DNS_WORDS: [&str; 10] = [
-    "\x03web", "\x07default", "\x03svc", "\x07cluster\x05local\0", "\x05_http\x04_tcp", "\x03out", "\x04loop", "\x07in-addr\x04arpa\0", "\x03pod", "\0\x01\0\x01",
+    "\x03web",
+    "\x07default",
+    "\x03svc",
+    "\x07cluster\x05local\0",
+    "\x05_http\x04_tcp",
+    "\x03out",
+    "\x04loop",
+    "\x07in-addr\x04arpa\0",
+    "\x03pod",
+    "\0\x01\0\x01",
 ];
 
 /// A question as it goes over the wire.

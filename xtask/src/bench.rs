@@ -1,7 +1,8 @@
-//! `cargo xtask bench [start] [memory] [api] [rollout]`: figures of the release binary, as ratios against something real in the same run.
+//! `cargo xtask bench [start] [memory] [api] [dns] [rollout]`: figures of the release binary, as ratios against something real in the same run.
 
 mod api;
 mod daemon;
+mod dns;
 mod memory;
 mod rollout;
 mod shims;
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 /// The benches there are; `rollout-here` is `rollout` with this very build.
-const BENCHES: [&str; 5] = ["start", "memory", "api", "rollout", "rollout-here"];
+const BENCHES: [&str; 6] = ["start", "memory", "api", "dns", "rollout", "rollout-here"];
 
 /// Builds the release binary and runs the benches that are named, or all.
 pub(crate) fn run(args: &[String]) -> ExitCode {
@@ -49,6 +50,9 @@ fn all(args: &[String]) -> Result<(), String> {
     }
     if wanted("memory") {
         memory::run(&stead)?;
+    }
+    if wanted("dns") {
+        dns::run(&stead)?;
     }
     if wanted("api") {
         runtime()?.block_on(api::run(&stead))?;
