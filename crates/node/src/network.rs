@@ -67,21 +67,29 @@ impl Network {
         let lock = RunLock::take()?;
         crate::leftover::sweep_gone(&lock, &instance);
         let netlink = Netlink::open()?;
+        // Routes of the loopback are those of other clusters' Services, which this one can have too.
+        if let Some((network, prefix)) = services.clash(&netlink.networks_beyond(LOOPBACK)?) {
+            return Err(io::Error::other(format!(
+                "{services}, the range of Services, overlaps {network}/{prefix}, a network of this machine; choose another"
+            )));
+        }
+        let mut networks = netlink.networks()?;
+        networks.push((services.block().network, services.block().prefix));
         let range = match (asked, recorded) {
             // With pods about, the range is the machine's already.
             (None, Some(range)) => range,
             (Some(range), recorded) if recorded == Some(range) => range,
-            (Some(range), _) => match range.clash(&netlink.networks()?) {
+            (Some(range), _) => match range.clash(&networks) {
                 None => range,
                 Some((network, prefix)) => {
                     return Err(io::Error::other(format!(
-                        "{range} overlaps {network}/{prefix}, a network of this machine"
+                        "{range}, the range of pods, overlaps {network}/{prefix}, a network of this machine or its Services; choose another"
                     )));
                 }
             },
             (None, None) => {
                 let hash = u32::from_str_radix(&instance, 16).map_err(io::Error::other)?;
-                Range::choose(hash, &netlink.networks()?).ok_or_else(|| {
+                Range::choose(hash, &networks).ok_or_else(|| {
                     io::Error::other(
                         "every range of 10.0.0.0/8 is in use on this machine; name one",
                     )
@@ -148,6 +156,10 @@ impl Network {
             Some(address) => self.connect(uid, address, &folder, &inside),
             None => Ok(()),
         });
+        let made = made.and_then(|()| match address {
+            Some(address) => self.rules.place(uid, address),
+            None => Ok(()),
+        });
         if made.is_err() {
             self.detach(uid)?;
         }
@@ -202,6 +214,7 @@ impl Network {
 
     /// Gives back whatever there is of a pod's namespaces and interfaces.
     pub(crate) fn detach(&self, uid: &str) -> io::Result<()> {
+        self.rules.leave(uid);
         Netlink::open()?.delete(&self.interface(uid))?;
         remove_namespaces(&self.namespaces(uid))
     }

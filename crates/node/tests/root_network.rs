@@ -425,3 +425,33 @@ fn a_udp_client_leaves_an_endpoint_that_is_gone() {
         bench.end().await;
     });
 }
+
+#[test]
+fn ranges_that_overlap_a_network_of_the_machine_are_refused_with_the_reason() {
+    on_a_machine(|| async {
+        let _world = Place::world();
+        place::ip("addr add 10.96.5.1/24 dev eth0");
+        let folder = tempfile::tempdir().expect("a folder");
+        let shim = env!("CARGO_BIN_EXE_stead-node-shim");
+        let refusal = |pods: Option<&str>, services: &str| {
+            let options = RuntimeOptions {
+                pod_range: pods.map(str::to_owned),
+                service_range: services.to_owned(),
+                ..RuntimeOptions::new(folder.path(), shim)
+            };
+            let error = stead_node::runtime::open(Tier::Containers, options).err();
+            let error = error.expect("a refusal");
+            std::error::Error::source(&error)
+                .expect("a reason")
+                .to_string()
+        };
+        assert_eq!(
+            refusal(None, "10.96.0.0/16"),
+            "10.96.0.0/16, the range of Services, overlaps 10.96.5.1/24, a network of this machine; choose another"
+        );
+        assert_eq!(
+            refusal(Some("10.97.1.0/24"), "10.97.0.0/16"),
+            "10.97.1.0/24, the range of pods, overlaps 10.97.0.0/16, a network of this machine or its Services; choose another"
+        );
+    });
+}

@@ -275,3 +275,6 @@ fn loopback(field: Field) -> Match {
     let network = Ipv4Addr::new(127, 0, 0, 0);
     within(field, Block { network, prefix: 8 })
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,7 @@ pub(crate) async fn run(client: Client, network: PodNetwork) {
             while let Some(Some(change)) = changes.next().now_or_never() {
                 seen.take(change);
             }
-            if !seen.is_whole() || apply(&network, &seen.world()).await {
+            if !seen.is_whole() || apply(&network, seen.world()).await {
                 break;
             }
             tokio::time::sleep(AFTER_FAILURE).await;
@@ -52,9 +52,9 @@ pub(crate) async fn run(client: Client, network: PodNetwork) {
 }
 
 /// Whether it went well; what went wrong has been said.
-async fn apply(network: &PodNetwork, world: &World) -> bool {
-    let (network, world) = (network.clone(), world.clone());
-    let applied = tokio::task::spawn_blocking(move || network.apply(&world)).await;
+async fn apply(network: &PodNetwork, world: World) -> bool {
+    let network = network.clone();
+    let applied = tokio::task::spawn_blocking(move || network.apply(world)).await;
     match applied {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {

@@ -1,6 +1,8 @@
 //! The packet filter of one data folder while its network is up: takes what the API says, and holds what the kernel has.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::compile::{Machine, TABLE_PREFIX, World, compile};
@@ -23,6 +25,10 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Held {
     ruleset: Option<Ruleset>,
+    /// What the API said last.
+    world: Option<World>,
+    /// Addresses of pods by UID, from before the API tells them.
+    places: BTreeMap<String, Ipv4Addr>,
     /// Interfaces that forward since we asked.
     opened: Vec<String>,
     is_set_up: bool,
@@ -50,19 +56,53 @@ impl PodNetwork {
     }
 
     /// Brings the packet filter in line with what the API says. Nothing is asked of the kernel when nothing changes.
-    pub(super) fn apply(&self, world: &World) -> io::Result<()> {
+    pub(super) fn apply(&self, world: World) -> io::Result<()> {
         let mut held = self.state();
+        held.world = Some(world);
+        self.bring(&mut held)
+    }
+
+    /// A pod has got its address. Where policies are about its namespace they hold before this returns: the pod's first
+    /// program runs later.
+    pub(super) fn place(&self, uid: &str, address: Ipv4Addr) -> io::Result<()> {
+        let mut held = self.state();
+        held.places.insert(uid.to_owned(), address);
+        let is_judged = |world: &World| {
+            let pod = world.pods.values().find(|pod| pod.uid == uid);
+            pod.is_some_and(|pod| {
+                let mut policies = world.policies.keys();
+                policies.any(|policy| policy.namespace == pod.key.namespace)
+            })
+        };
+        if held.world.as_ref().is_some_and(is_judged) {
+            self.bring(&mut held)?;
+        }
+        Ok(())
+    }
+
+    /// A pod has given its address back.
+    pub(super) fn leave(&self, uid: &str) {
+        self.state().places.remove(uid);
+    }
+
+    fn bring(&self, held: &mut Held) -> io::Result<()> {
         if held.is_closed {
             return Ok(());
         }
+        let Some(mut world) = held.world.clone() else {
+            return Ok(());
+        };
+        for pod in world.pods.values_mut().filter(|pod| !pod.host_network) {
+            pod.address = pod.address.or(held.places.get(&pod.uid).copied());
+        }
         if !held.is_set_up {
-            self.set_up(&mut held)?;
+            self.set_up(held)?;
         }
         let machine = Machine {
             opened: held.opened.clone(),
             ..self.0.machine.clone()
         };
-        let ruleset = compile(&machine, world);
+        let ruleset = compile(&machine, &world);
         if held.ruleset.as_ref() == Some(&ruleset) {
             return Ok(());
         }

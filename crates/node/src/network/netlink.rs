@@ -344,28 +344,30 @@ impl Netlink {
 
     /// Every network that the machine has an address in or a route to, but for default routes.
     pub(super) fn networks(&self) -> io::Result<Vec<(Ipv4Addr, u8)>> {
+        self.networks_beyond(0)
+    }
+
+    /// The same without what is behind one interface.
+    pub(super) fn networks_beyond(&self, without: u32) -> io::Result<Vec<(Ipv4Addr, u8)>> {
         let mut question = Message::default();
-        question
-            .bytes
-            .extend_from_slice(&[IPV4, 0, 0, 0, 0, 0, 0, 0]);
-        let mut networks: Vec<(Ipv4Addr, u8)> = self
-            .dump(GET_ADDRESS, &question)?
-            .iter()
-            .filter_map(|answer| {
-                let prefix = *answer.get(1)?;
-                Some((address(find(answer.get(ADDRESS_HEADER..)?, 1)?)?, prefix))
-            })
-            .collect();
-        question.bytes.extend_from_slice(&[0, 0, 0, 0]);
-        networks.extend(
-            self.dump(GET_ROUTE, &question)?
-                .iter()
-                .filter_map(|answer| {
-                    let prefix = *answer.get(1)?;
-                    Some((address(find(answer.get(ROUTE_HEADER..)?, 1)?)?, prefix))
-                }),
-        );
-        networks.retain(|(_, prefix)| *prefix > 0);
+        question.raw(&[IPV4, 0, 0, 0, 0, 0, 0, 0]);
+        let network = |answer: &Vec<u8>, index: Option<u32>, of_address: &[u8]| {
+            let prefix = *answer.get(1)?;
+            let counts = prefix > 0 && index != Some(without);
+            counts.then_some((address(find(of_address, 1)?)?, prefix))
+        };
+        let of_address =
+            |answer: &Vec<u8>| network(answer, number(answer, 4), answer.get(ADDRESS_HEADER..)?);
+        let answers = self.dump(GET_ADDRESS, &question)?;
+        let mut networks: Vec<_> = answers.iter().filter_map(of_address).collect();
+        question.raw(&[0, 0, 0, 0]);
+        let of_route = |answer: &Vec<u8>| {
+            let attributes = answer.get(ROUTE_HEADER..)?;
+            let index = find(attributes, 4).and_then(|bytes| number(bytes, 0));
+            network(answer, index, attributes)
+        };
+        let answers = self.dump(GET_ROUTE, &question)?;
+        networks.extend(answers.iter().filter_map(of_route));
         Ok(networks)
     }
 
