@@ -15,8 +15,8 @@ use stead_controller::resource::{
 };
 use tokio::sync::watch;
 
-/// Longest wait for anything; only a failing test waits that long.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for anything on a machine with much else to do; only a failing test waits that long.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A whole cluster, but for containers.
 pub(crate) struct Town {
@@ -189,20 +189,62 @@ impl Town {
             .unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// Waits until two lists a while apart are of the same version; gives that version. Nothing tells of nothing.
-    pub(crate) async fn settle(&self) -> u64 {
-        let mut last = None;
-        loop {
-            let all = call(&self.client, Request::list(&Resource::EVENTS, None))
+    /// Lets a set of this name come and go. Every queue is served in order, so what waited in the controllers' queues
+    /// before it has had its turn when this returns.
+    pub(crate) async fn pass_a_mark(&self, name: &str) {
+        let mut mark = web(1);
+        mark["metadata"]["name"] = name.into();
+        mark["spec"]["selector"]["matchLabels"]["app"] = name.into();
+        mark["spec"]["template"]["metadata"]["labels"]["app"] = name.into();
+        let (pod, claim) = (format!("{name}-0"), format!("data-{name}-0"));
+        self.create(&mark).await;
+        self.until_ready(name, 1).await;
+        self.until_told("Scheduled", &pod).await;
+        self.until_told("ProvisioningSucceeded", &claim).await;
+        self.delete(&Resource::STATEFUL_SETS, name, "Background")
+            .await;
+        self.until_gone(&Resource::PODS, &pod).await;
+        self.delete(&Resource::CLAIMS, &claim, "Background").await;
+        self.until("its volume is gone", &Resource::VOLUMES, |volumes| {
+            volumes
+                .values()
+                .all(|own| text(own, "/spec/claimRef/name") != claim)
+        })
+        .await;
+    }
+
+    /// The resourceVersions of all that belongs to a set, the events about it included.
+    pub(crate) async fn versions_of(&self, set: &str) -> BTreeMap<String, u64> {
+        let kinds = [
+            Resource::STATEFUL_SETS,
+            Resource::REVISIONS,
+            Resource::PODS,
+            Resource::CLAIMS,
+            Resource::VOLUMES,
+            Resource::EVENTS,
+        ];
+        let names = [
+            "/metadata/name",
+            "/spec/claimRef/name",
+            "/involvedObject/name",
+        ];
+        let is_own = |object: &Value| {
+            names.iter().any(|name| {
+                let name = text(object, name);
+                name.trim_start_matches("data-").starts_with(set)
+            })
+        };
+        let mut versions = BTreeMap::new();
+        for kind in kinds {
+            let all = call(&self.client, Request::list(&kind, None))
                 .await
                 .expect("a list");
-            let version = resource_version(&all);
-            if version.is_some() && version == last {
-                return version.unwrap_or_default();
+            for own in list(&all, "/items").iter().filter(|own| is_own(own)) {
+                let name = format!("{} {}", kind.plural, Key::of(own));
+                versions.insert(name, resource_version(own).expect("a version"));
             }
-            last = version;
-            tokio::time::sleep(Duration::from_millis(400)).await;
         }
+        versions
     }
 
     /// Deletes an object with a propagation policy.
