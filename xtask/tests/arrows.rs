@@ -19,7 +19,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("stead-node", &["stead-image"]),
     (
         "stead-cluster",
-        &["stead-apiserver", "stead-controller", "stead-node"],
+        &[
+            "stead-apiserver",
+            "stead-controller",
+            "stead-node",
+            "stead-schema",
+        ],
     ),
     (
         "stead-cli",

@@ -7,7 +7,6 @@
 pub(crate) mod cause;
 
 mod allocate;
-mod amount;
 mod configmap;
 mod controllerrevision;
 mod cronjob;

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stead_schema::{Kind, Subresource};
 
+use crate::auth::token;
 use crate::handle::{Environment, Request, answer, encoded};
 use crate::negotiate::{Shapes, format};
-use crate::request::{Place, Query};
+use crate::request::{Issuer, Place, Query};
 use crate::status::Status;
 
 /// The Kubernetes version that this server speaks.
@@ -28,9 +29,35 @@ pub(crate) fn answer_for(
         Place::Version => Ok(indented(&version())),
         Place::Discovery(parts) => discover(parts, request, environment),
         Place::OpenApi(parts) => openapi(parts, request),
+        Place::Issuer(what) => Ok(issuer(*what, environment)),
         Place::UnknownResource | Place::Target(_) => Err(Status::no_such_resource()),
         Place::Nowhere => Ok(text(StatusCode::NOT_FOUND, "404 page not found\n")),
     }
+}
+
+/// What verifiers of service account tokens read: OpenID Connect Discovery and a JSON Web Key Set.
+fn issuer(what: Issuer, environment: &Environment) -> Response<Bytes> {
+    let (body, content_type) = match what {
+        Issuer::Configuration => (
+            json!({
+                "issuer": token::ISSUER,
+                "jwks_uri": format!("https://{}/openid/v1/jwks", environment.address),
+                "response_types_supported": ["id_token"],
+                "subject_types_supported": ["public"],
+                "id_token_signing_alg_values_supported": ["ES256"],
+            }),
+            "application/json",
+        ),
+        Issuer::Keys => (environment.token_key.key_set(), "application/jwk-set+json"),
+    };
+    let mut response = plain(&body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=3600"),
+    );
+    response
 }
 
 fn plain(body: &Value) -> Response<Bytes> {

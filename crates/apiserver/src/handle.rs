@@ -5,6 +5,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::auth::token::TokenKey;
 use crate::decode::{self, Decoded, Encoding};
 use crate::entropy::Entropy;
 use crate::negotiate::{Format, Shapes, format};
@@ -48,7 +49,7 @@ pub struct Environment {
     /// `host:port` as discovery tells clients.
     pub address: String,
     /// Signs service account tokens.
-    pub token_key: [u8; 32],
+    pub token_key: TokenKey,
     /// Pods may name the service account `default` though nobody has made it.
     pub assume_accounts: bool,
 }

@@ -46,6 +46,7 @@ mod watch;
 mod writer;
 
 pub use alone::{Alone, AloneOptions, hosts, start_alone};
+pub use auth::token::{NoKey, TokenKey};
 pub use backend::{Backend, BackendError, Contents, Put};
 pub use folder::{OpenError, lock_holder};
 pub use handle::{Environment, Operation, Outcome, Reply, Request, handle, perform, prepare};

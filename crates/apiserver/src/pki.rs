@@ -19,6 +19,7 @@ use rustls::server::WebPkiClientVerifier;
 use serde_json::{Value, json};
 
 use crate::auth::der;
+use crate::auth::token::{NoKey, TokenKey};
 use crate::folder::{OpenError, io, write_atomically};
 use crate::user::User;
 
@@ -101,33 +102,32 @@ pub fn ensure(dir: &Path, hosts: &[String], now: Timestamp) -> Result<Pki, OpenE
 ///
 /// # Errors
 /// When it cannot be read or written.
-pub(crate) fn token_key(dir: &Path) -> Result<[u8; 32], OpenError> {
+pub(crate) fn token_key(dir: &Path) -> Result<TokenKey, OpenError> {
     fs::create_dir_all(dir).map_err(io("making", dir))?;
-    let path = dir.join("tokens.key");
+    let path = dir.join("tokens.p8");
     match fs::read(&path) {
-        Ok(bytes) => <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| {
+        Ok(bytes) => TokenKey::from_pkcs8(&bytes).map_err(|error| {
             OpenError::Pki(format!(
-                "{} is not 32 bytes; remove it to have another made",
+                "{}: {error}; remove it to have another made",
                 path.display()
             ))
         }),
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
-            let key = random_key()?;
-            write_atomically(&path, &key, 0o600)?;
-            Ok(key)
+            let failed = |error: NoKey| OpenError::Pki(error.to_string());
+            let document = TokenKey::generate_pkcs8().map_err(failed)?;
+            write_atomically(&path, &document, 0o600)?;
+            TokenKey::from_pkcs8(&document).map_err(failed)
         }
         Err(cause) => Err(io("reading", &path)(cause)),
     }
 }
 
-/// 32 random bytes.
+/// A key that lives in memory only.
 ///
 /// # Errors
-/// When the operating system gives none.
-pub(crate) fn random_key() -> Result<[u8; 32], OpenError> {
-    let mut key = [0; 32];
-    getrandom::fill(&mut key).map_err(|error| OpenError::Pki(error.to_string()))?;
-    Ok(key)
+/// When the operating system gives no random bytes.
+pub(crate) fn random_token_key() -> Result<TokenKey, OpenError> {
+    TokenKey::generate().map_err(|error| OpenError::Pki(error.to_string()))
 }
 
 fn read(path: &Path) -> Result<Option<String>, OpenError> {

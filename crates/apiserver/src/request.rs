@@ -31,12 +31,23 @@ pub(crate) enum Place {
     Discovery(Vec<String>),
     /// `/openapi/v3` and below, `/openapi/v2`.
     OpenApi(Vec<String>),
+    /// `/.well-known/openid-configuration` and `/openid/v1/jwks`: how others verify service account tokens.
+    Issuer(Issuer),
     /// A resource, an object, a subresource.
     Target(Target),
     /// Group and version are served, the resource is not.
     UnknownResource,
     /// Nothing is served there.
     Nowhere,
+}
+
+/// What is told of the issuer of service account tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Issuer {
+    /// Where its keys are.
+    Configuration,
+    /// Its keys.
+    Keys,
 }
 
 /// Finds what a path is about.
@@ -50,6 +61,8 @@ pub(crate) fn place(path: &str) -> Place {
     match words.as_slice() {
         ["healthz" | "livez" | "readyz", ..] => Place::Health,
         ["version"] => Place::Version,
+        [".well-known", "openid-configuration"] => Place::Issuer(Issuer::Configuration),
+        ["openid", "v1", "jwks"] => Place::Issuer(Issuer::Keys),
         ["openapi", ..] => Place::OpenApi(parts),
         ["api"] | ["apis"] | ["apis", _] => Place::Discovery(parts),
         ["api", version] => {

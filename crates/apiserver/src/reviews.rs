@@ -3,7 +3,7 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::auth::token_user;
+use crate::auth::{identify, token};
 use crate::authorize::{self, Attributes};
 use crate::handle::{Outcome, Scene, answer};
 use crate::object;
@@ -62,9 +62,21 @@ fn user_info(user: &User) -> Value {
 }
 
 fn token_review(scene: &Scene<'_>, body: &Value) -> Value {
-    let token = body["spec"]["token"].as_str().unwrap_or("");
-    match token_user(token, scene.view, &scene.environment.token_key, scene.now) {
-        Some(user) => json!({"authenticated": true, "user": user_info(&user)}),
+    let spec = &body["spec"];
+    let token = spec["token"].as_str().unwrap_or("");
+    let asked = spec["audiences"].as_array().into_iter().flatten();
+    let mut audiences: Vec<&str> = asked.filter_map(Value::as_str).collect();
+    if audiences.is_empty() {
+        audiences.push(token::ISSUER);
+    }
+    let key = &scene.environment.token_key;
+    match identify(token, &audiences, scene.view, key, scene.now) {
+        Some(identity) => {
+            let mut user = user_info(&identity.user);
+            user["uid"] = identity.uid.into();
+            user["extra"] = identity.extra;
+            json!({"authenticated": true, "user": user, "audiences": identity.audiences})
+        }
         None => json!({"user": {}, "error": "[invalid bearer token]"}),
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::auth::token::TokenKey;
 use crate::backend::{Backend, Contents, file::File, memory::Memory};
 use crate::folder::{Folder, OpenError};
 use crate::handle::{Environment, Operation, Reply, perform, prepare};
@@ -79,7 +80,7 @@ impl ApiServer {
         };
         let token_key = match &folder {
             Some(folder) => pki::token_key(&folder.path.join("pki"))?,
-            None => pki::random_key()?,
+            None => pki::random_token_key()?,
         };
         Self::start(options, backend, contents, token_key, folder)
     }
@@ -93,7 +94,7 @@ impl ApiServer {
         backend: Box<dyn Backend>,
         contents: Contents,
     ) -> Result<Self, OpenError> {
-        let key = pki::random_key()?;
+        let key = pki::random_token_key()?;
         Self::start(options, backend, contents, key, None)
     }
 
@@ -101,7 +102,7 @@ impl ApiServer {
         options: Options,
         backend: Box<dyn Backend>,
         contents: Contents,
-        token_key: [u8; 32],
+        token_key: TokenKey,
         folder: Option<Folder>,
     ) -> Result<Self, OpenError> {
         if crate::admit::ServiceRange::parse(&options.service_range).is_none() {

@@ -446,7 +446,7 @@ async fn a_token_names_its_service_account_until_that_is_gone() {
     )
     .await;
     assert_eq!(code, StatusCode::CREATED);
-    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": issued["status"]["token"]}});
+    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": issued["status"]["token"], "audiences": ["other", "api"]}});
     let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";
     let (_, known) = send(&server, "POST", reviews, review.clone()).await;
     assert_eq!(
@@ -459,6 +459,15 @@ async fn a_token_names_its_service_account_until_that_is_gone() {
             &json!("system:serviceaccount:default:default")
         )
     );
+    assert_eq!(known["status"]["audiences"], json!(["api"]));
+    let mut for_the_server = review.clone();
+    for_the_server["spec"]["audiences"] = Value::Null;
+    let (_, unmeant) = send(&server, "POST", reviews, for_the_server).await;
+    assert_eq!(
+        unmeant["status"]["authenticated"],
+        Value::Null,
+        "a token for somebody else is none for this server"
+    );
     send(
         &server,
         "DELETE",
@@ -468,6 +477,49 @@ async fn a_token_names_its_service_account_until_that_is_gone() {
     .await;
     let (_, gone) = send(&server, "POST", reviews, review).await;
     assert_eq!(gone["status"]["authenticated"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_token_bound_to_a_pod_ends_with_that_pod_and_is_given_to_no_other() {
+    let server = server().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = |name: &str| json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let (_, made) = send(&server, "POST", pods, pod("p")).await;
+    let request = |kind: &str, name: &str, uid: &Value| {
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "spec": {"expirationSeconds": 600, "boundObjectRef": {"apiVersion": "v1", "kind": kind, "name": name, "uid": uid}}})
+    };
+    let tokens = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    for (kind, name, uid, code) in [
+        ("Pod", "q", &Value::Null, 404),
+        ("Pod", "p", &json!("another"), 409),
+        ("Service", "p", &Value::Null, 400),
+    ] {
+        let (got, answer) = send(&server, "POST", tokens, request(kind, name, uid)).await;
+        assert_eq!(got, code, "{answer}");
+    }
+    let uid = &made["metadata"]["uid"];
+    let (_, issued) = send(&server, "POST", tokens, request("Pod", "p", uid)).await;
+    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": issued["status"]["token"]}});
+    let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";
+    let (_, known) = send(&server, "POST", reviews, review.clone()).await;
+    let extra = &known["status"]["user"]["extra"];
+    assert_eq!(extra["authentication.kubernetes.io/pod-name"], json!(["p"]));
+    assert_eq!(&extra["authentication.kubernetes.io/pod-uid"][0], uid);
+    let (_, _) = send(
+        &server,
+        "DELETE",
+        &format!("{pods}/p?gracePeriodSeconds=0"),
+        Value::Null,
+    )
+    .await;
+    send(&server, "POST", pods, pod("p")).await;
+    let (_, gone) = send(&server, "POST", reviews, review).await;
+    assert_eq!(
+        gone["status"]["authenticated"],
+        Value::Null,
+        "a namesake is another pod"
+    );
 }
 
 #[tokio::test]

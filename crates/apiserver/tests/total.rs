@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};
 use stead_apiserver::{
-    Change, Environment, Listing, NoSuchRevision, Outcome, Reply, Request, Stored, Table, User,
-    View, handle,
+    Change, Environment, Listing, NoSuchRevision, Outcome, Reply, Request, Stored, Table, TokenKey,
+    User, View, handle,
 };
 
 /// The simplest world there can be: a map.
@@ -78,7 +78,7 @@ fn environment() -> Environment {
     Environment {
         service_range: "10.96.0.0/16".to_owned(),
         address: "127.0.0.1:6443".to_owned(),
-        token_key: [7; 32],
+        token_key: TokenKey::generate().expect("a key"),
         assume_accounts: false,
     }
 }

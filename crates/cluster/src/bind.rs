@@ -1,10 +1,14 @@
 //! Binding: gives each pending pod the node, or says in its status and an event why it must wait.
 
+mod demand;
 mod fit;
+mod ledger;
+mod neighbours;
+pub(crate) mod taints;
+mod volumes;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -14,9 +18,15 @@ use stead_controller::events::{EventType, Recorder};
 use stead_controller::queue::{Outcome, Queue};
 use stead_controller::resource::{Key, Resource, is_terminating, list, text, uid};
 
-use crate::bind::fit::{Demand, Misfit};
+use crate::claims::{SELECTED_NODE, annotation};
 use crate::informer::{Cache, Change, Kit};
 use crate::outcome;
+
+use demand::Demand;
+use fit::{Asking, Misfit};
+use ledger::{Ledger, Shared, lock, place_of};
+use neighbours::Town;
+use volumes::{Found, Unusable, Volumes};
 
 /// Bindings under way at once.
 const CONCURRENCY: usize = 8;
@@ -27,8 +37,13 @@ const CLAIMS_TAKE: Duration = Duration::from_millis(500);
 /// Adds the controller to the kit.
 pub(crate) fn register(kit: &mut Kit) {
     let queue: Queue<Key> = Queue::new();
-    let ledger = Arc::new(Mutex::new(Ledger::default()));
+    let ledger = Shared::default();
     let nodes = kit.cache(Resource::NODES);
+    let others = |what_counts: fn(&Value) -> Option<&Value>| {
+        on_others(Arc::clone(&ledger), queue.clone(), what_counts)
+    };
+    let volumes = others(|volume| volume.get("spec"));
+    let namespaces = others(|namespace| namespace.pointer("/metadata/labels"));
     let binder = Arc::new(Binder {
         client: kit.client("default-scheduler"),
         recorder: kit.recorder("default-scheduler"),
@@ -37,10 +52,15 @@ pub(crate) fn register(kit: &mut Kit) {
             on_pod(Arc::clone(&ledger), queue.clone(), nodes),
         ),
         nodes: kit.follow(Resource::NODES, on_node(Arc::clone(&ledger), queue.clone())),
-        claims: kit.follow(
-            Resource::CLAIMS,
-            on_claim(Arc::clone(&ledger), queue.clone()),
-        ),
+        namespaces: kit.follow(Resource::NAMESPACES, namespaces),
+        volumes: Volumes {
+            claims: kit.follow(
+                Resource::CLAIMS,
+                on_claim(Arc::clone(&ledger), queue.clone()),
+            ),
+            volumes: kit.follow(Resource::VOLUMES, volumes),
+            classes: kit.cache(Resource::STORAGE_CLASSES),
+        },
         queue: queue.clone(),
         ledger,
     });
@@ -50,78 +70,7 @@ pub(crate) fn register(kit: &mut Kit) {
     });
 }
 
-/// What is taken of each node, and who waits for what.
-#[derive(Default)]
-struct Ledger {
-    /// By pod UID: where it is and what it takes. Holds bindings that the cache does not show yet, too.
-    placed: BTreeMap<String, (String, Demand)>,
-    /// By node.
-    used: BTreeMap<String, Demand>,
-    /// Pods that wait for room, in the order in which they get it.
-    for_room: BTreeSet<(String, Key)>,
-    /// Pods that wait for a claim.
-    for_claim: BTreeMap<Key, BTreeSet<Key>>,
-    /// By pod UID: until when its claims are given time to be bound before it is said to wait for them.
-    patient: BTreeMap<String, Instant>,
-}
-
-impl Ledger {
-    fn place(&mut self, uid: &str, node: &str, demand: Demand) {
-        if self.placed.contains_key(uid) {
-            return;
-        }
-        self.used.entry(node.to_owned()).or_default().take(&demand);
-        self.placed
-            .insert(uid.to_owned(), (node.to_owned(), demand));
-    }
-
-    /// The node that the pod was on, if it was on one.
-    fn remove(&mut self, uid: &str) -> Option<String> {
-        let (node, demand) = self.placed.remove(uid)?;
-        if let Some(used) = self.used.get_mut(&node) {
-            used.give_back(&demand);
-        }
-        Some(node)
-    }
-
-    /// The pod no longer waits for a claim.
-    fn forget_claim(&mut self, claim: &Key, pod: &Key) {
-        let Some(pods) = self.for_claim.get_mut(claim) else {
-            return;
-        };
-        pods.remove(pod);
-        if pods.is_empty() {
-            self.for_claim.remove(claim);
-        }
-    }
-
-    /// Takes the next that waits for room behind a place.
-    fn next_waiting(&mut self, place: &(String, Key)) -> Option<Key> {
-        let next = self
-            .for_room
-            .range((Bound::Excluded(place), Bound::Unbounded))
-            .next()
-            .cloned()?;
-        self.for_room.remove(&next);
-        Some(next.1)
-    }
-
-    /// Takes the first of those that wait for room.
-    fn first_waiting(&mut self, most: usize) -> Vec<Key> {
-        (0..most)
-            .map_while(|_| self.for_room.pop_first())
-            .map(|(_, key)| key)
-            .collect()
-    }
-}
-
-fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
-    ledger
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-fn on_pod(ledger: Arc<Mutex<Ledger>>, queue: Queue<Key>, nodes: Cache) -> impl Fn(&Change<'_>) {
+fn on_pod(ledger: Shared, queue: Queue<Key>, nodes: Cache) -> impl Fn(&Change<'_>) {
     move |change| {
         if let Some(old) = change.old
             && change.new.is_none_or(|new| uid(new) != uid(old))
@@ -133,22 +82,33 @@ fn on_pod(ledger: Arc<Mutex<Ledger>>, queue: Queue<Key>, nodes: Cache) -> impl F
         if is_terminal(pod) {
             leave(&ledger, &queue, &nodes, pod);
         } else if !node.is_empty() {
-            lock(&ledger).place(uid(pod), node, Demand::of(pod));
+            let mut ledger = lock(&ledger);
+            if ledger.place(uid(pod), node, Demand::of(pod), pod) {
+                wake(&queue, ledger.waiting_for_others());
+            }
         } else if is_ours(pod) && change.old.is_none_or(|old| wants_another_look(old, pod)) {
             queue.add(change.key.clone());
         }
     }
 }
 
+fn wake(queue: &Queue<Key>, pods: impl IntoIterator<Item = Key>) {
+    for pod in pods {
+        queue.add(pod);
+    }
+}
+
 /// Changes of a pending pod's status, which are mostly our own, are no reason to look again.
 fn wants_another_look(old: &Value, new: &Value) -> bool {
-    uid(old) != uid(new) || old.get("spec") != new.get("spec")
+    uid(old) != uid(new)
+        || old.get("spec") != new.get("spec")
+        || old.pointer("/metadata/labels") != new.pointer("/metadata/labels")
 }
 
 /// A pod is gone, or done: its room is free for those that wait.
-fn leave(ledger: &Mutex<Ledger>, queue: &Queue<Key>, nodes: &Cache, pod: &Value) {
+fn leave(ledger: &Shared, queue: &Queue<Key>, nodes: &Cache, pod: &Value) {
     let mut ledger = lock(ledger);
-    ledger.for_room.remove(&waiting_place(pod));
+    ledger.stop_waiting(&place_of(pod));
     ledger.patient.remove(uid(pod));
     let key = Key::of(pod);
     for claim in claims_of(pod) {
@@ -158,52 +118,51 @@ fn leave(ledger: &Mutex<Ledger>, queue: &Queue<Key>, nodes: &Cache, pod: &Value)
         return;
     };
     let places = free_places(&ledger, nodes, &node);
-    for key in ledger.first_waiting(places) {
-        queue.add(key);
-    }
+    wake(queue, ledger.first_waiting(places));
+    wake(queue, ledger.waiting_for_others());
 }
 
 /// How many that wait are worth a look when room was given back on a node.
 fn free_places(ledger: &Ledger, nodes: &Cache, node: &str) -> usize {
-    let used = ledger.used.get(node).cloned().unwrap_or_default();
+    let used = ledger.used(node);
     nodes
         .get(&Key::new("", node))
-        .and_then(|node| fit::free_places(&node, &used))
+        .and_then(|node| used.free_places(&node))
         .unwrap_or(1)
 }
 
-fn waiting_place(pod: &Value) -> (String, Key) {
-    (
-        text(pod, "/metadata/creationTimestamp").to_owned(),
-        Key::of(pod),
-    )
-}
-
-fn on_node(ledger: Arc<Mutex<Ledger>>, queue: Queue<Key>) -> impl Fn(&Change<'_>) {
+fn on_node(ledger: Shared, queue: Queue<Key>) -> impl Fn(&Change<'_>) {
     // A node's heartbeats change nothing here.
     let what_counts = |node: &Value| {
-        ["/spec", "/metadata/labels", "/status/allocatable"]
-            .map(|pointer| node.pointer(pointer).cloned())
+        let own = ["/spec", "/metadata/labels", "/status/allocatable"];
+        (
+            own.map(|pointer| node.pointer(pointer).cloned()),
+            taints::wanted(node),
+        )
     };
     move |change| {
         if change.old.map(what_counts) == change.new.map(what_counts) {
             return;
         }
-        for key in lock(&ledger).first_waiting(usize::MAX) {
-            queue.add(key);
-        }
+        let mut ledger = lock(&ledger);
+        wake(&queue, ledger.first_waiting(usize::MAX));
+        wake(&queue, ledger.waiting_for_others());
     }
 }
 
-fn on_claim(ledger: Arc<Mutex<Ledger>>, queue: Queue<Key>) -> impl Fn(&Change<'_>) {
+fn on_claim(ledger: Shared, queue: Queue<Key>) -> impl Fn(&Change<'_>) {
+    move |change| wake(&queue, lock(&ledger).waiting_for_claim(change.key))
+}
+
+/// Objects that decide who may be beside whom: those who wait for others are asked again when what counts of one changes.
+fn on_others(
+    ledger: Shared,
+    queue: Queue<Key>,
+    what_counts: fn(&Value) -> Option<&Value>,
+) -> impl Fn(&Change<'_>) {
     move |change| {
-        for pod in lock(&ledger)
-            .for_claim
-            .remove(change.key)
-            .into_iter()
-            .flatten()
-        {
-            queue.add(pod);
+        if change.old.and_then(what_counts) != change.new.and_then(what_counts) {
+            wake(&queue, lock(&ledger).waiting_for_others());
         }
     }
 }
@@ -222,8 +181,13 @@ fn is_terminal(pod: &Value) -> bool {
 /// What a pod still waits for.
 enum Wait {
     /// A claim that is missing, unbound or going.
-    Claim { claim: Key, why: String, soon: bool },
-    /// Room on a node.
+    Claim(Unusable),
+    /// Claims that are bound now that the pod's node is known.
+    Binding {
+        node: String,
+        claims: Vec<Arc<Value>>,
+    },
+    /// Room on a node, or other pods.
     Room(String),
 }
 
@@ -232,9 +196,10 @@ struct Binder {
     recorder: Recorder,
     pods: Cache,
     nodes: Cache,
-    claims: Cache,
+    namespaces: Cache,
+    volumes: Volumes,
     queue: Queue<Key>,
-    ledger: Arc<Mutex<Ledger>>,
+    ledger: Shared,
 }
 
 impl Binder {
@@ -249,94 +214,59 @@ impl Binder {
         {
             return Ok(Outcome::Done);
         }
-        let placed = match self.waits_for_claim(&pod) {
-            Some(wait) => Err(wait),
-            None => self.reserve(&pod),
-        };
-        match placed {
+        match self
+            .claims_of(&pod)
+            .and_then(|claims| self.reserve(&pod, claims))
+        {
             Ok(node) => self.bind(&pod, &node).await,
             Err(wait) => self.wait(&pod, wait).await,
         }
     }
 
-    /// The first of the pod's claims that keeps it from being bound.
-    fn waits_for_claim(&self, pod: &Value) -> Option<Wait> {
-        let namespace = text(pod, "/metadata/namespace");
-        claims_of(pod)
-            .map(|name| Key::new(namespace, name))
-            .find_map(|claim| {
-                // Registered before the claim is read: whatever changes after the reading wakes the pod.
-                lock(&self.ledger)
-                    .for_claim
-                    .entry(claim.clone())
-                    .or_default()
-                    .insert(Key::of(pod));
-                let Some((why, soon)) = self.why_unbound(&claim) else {
-                    lock(&self.ledger).forget_claim(&claim, &Key::of(pod));
-                    return None;
-                };
-                Some(Wait::Claim { claim, why, soon })
-            })
-    }
-
-    /// Why a claim cannot be used yet, in the scheduler's words, and whether that may pass by itself.
-    fn why_unbound(&self, key: &Key) -> Option<(String, bool)> {
-        let name = &key.name;
-        let Some(claim) = self.claims.get(key) else {
-            return Some((format!("persistentvolumeclaim \"{name}\" not found"), true));
-        };
-        if is_terminating(&claim) {
-            return Some((
-                format!("persistentvolumeclaim \"{name}\" is being deleted"),
-                false,
-            ));
+    /// The pod's claims, or the first that keeps it from being bound.
+    fn claims_of(&self, pod: &Value) -> Result<Found, Wait> {
+        let key = Key::of(pod);
+        for claim in claims_of(pod) {
+            let claim = Key::new(&key.namespace, claim);
+            lock(&self.ledger).wait_for_claim(&claim, &key);
         }
-        match text(&claim, "/status/phase") {
-            "Bound" => None,
-            "Lost" => {
-                let volume = text(&claim, "/spec/volumeName");
-                Some((
-                    format!(
-                        "persistentvolumeclaim \"{name}\" bound to non-existent persistentvolume \"{volume}\""
-                    ),
-                    false,
-                ))
-            }
-            _ => Some((
-                "pod has unbound immediate PersistentVolumeClaims".to_owned(),
-                true,
-            )),
-        }
+        let found = self.volumes.of(&key.namespace, claims_of(pod));
+        found.map_err(Wait::Claim)
     }
 
     /// Takes room for the pod on the first node that has it.
-    fn reserve(&self, pod: &Value) -> Result<String, Wait> {
+    fn reserve(&self, pod: &Value, claims: Found) -> Result<String, Wait> {
         let nodes = self.nodes.all();
+        let namespaces = self.namespaces.all();
         let demand = Demand::of(pod);
         let mut ledger = lock(&self.ledger);
-        let mut misfits: BTreeMap<Misfit, usize> = BTreeMap::new();
-        for node in &nodes {
-            let name = text(node, "/metadata/name");
-            let used = ledger.used.get(name).cloned().unwrap_or_default();
-            let own = fit::misfits(pod, &demand, node, &used);
-            if own.is_empty() {
-                ledger.for_room.remove(&waiting_place(pod));
-                ledger.place(uid(pod), name, demand);
-                return Ok(name.to_owned());
+        let place = place_of(pod);
+        match choose(pod, &demand, &claims, &nodes, &namespaces, &ledger) {
+            Ok(node) if claims.choosing.is_empty() => {
+                ledger.stop_waiting(&place);
+                for claim in claims_of(pod) {
+                    ledger.forget_claim(&Key::new(&place.2.namespace, claim), &place.2);
+                }
+                if ledger.place(uid(pod), &node, demand, pod) {
+                    wake(&self.queue, ledger.waiting_for_others());
+                }
+                Ok(node)
             }
-            for misfit in own {
-                *misfits.entry(misfit).or_insert(0) += 1;
+            Ok(node) => Err(Wait::Binding {
+                node,
+                claims: claims.choosing,
+            }),
+            Err(misfits) => {
+                // Where pods as such have room, one behind this that asks for less may fit.
+                if !misfits.contains_key(&Misfit::TooManyPods)
+                    && let Some(next) = ledger.next_waiting(&place)
+                {
+                    self.queue.add(next);
+                }
+                ledger.wait(place, misfits.keys().any(Misfit::is_about_others));
+                Err(Wait::Room(fit::sentence(nodes.len(), &misfits)))
             }
         }
-        let place = waiting_place(pod);
-        // Where pods as such have room, one behind this that asks for less may fit.
-        if !misfits.contains_key(&Misfit::TooManyPods)
-            && let Some(next) = ledger.next_waiting(&place)
-        {
-            self.queue.add(next);
-        }
-        ledger.for_room.insert(place);
-        Err(Wait::Room(no_room(nodes.len(), &misfits)))
     }
 
     async fn bind(&self, pod: &Value, node: &str) -> Result<Outcome, CallError> {
@@ -369,19 +299,45 @@ impl Binder {
     }
 
     async fn wait(&self, pod: &Value, wait: Wait) -> Result<Outcome, CallError> {
+        let nodes = self.nodes.all().len();
         let why = match wait {
-            Wait::Claim { claim, why, soon } => {
+            Wait::Claim(Unusable { claim, why, soon }) => {
                 tracing::debug!(pod = %Key::of(pod), %claim, "waits for a claim");
                 let patience = self.patience(pod);
                 if soon && !patience.is_zero() {
                     return Ok(Outcome::Recheck(patience));
                 }
-                format!("0/{} nodes are available: {why}.", self.nodes.all().len())
+                format!("0/{nodes} nodes are available: {why}.")
+            }
+            Wait::Binding { node, claims } => {
+                self.select_node(&node, &claims).await?;
+                let patience = self.patience(pod);
+                if !patience.is_zero() {
+                    return Ok(Outcome::Recheck(patience));
+                }
+                let names = claims.iter().map(|claim| text(claim, "/metadata/name"));
+                let names: Vec<_> = names.collect();
+                format!("binding volumes: not bound yet: {}", names.join(", "))
             }
             Wait::Room(why) => why,
         };
         self.report(pod, &why).await?;
         Ok(Outcome::Done)
+    }
+
+    /// Tells those who make and bind volumes that the consumer of these claims is there, and where.
+    async fn select_node(&self, node: &str, claims: &[Arc<Value>]) -> Result<(), CallError> {
+        let unaware = claims
+            .iter()
+            .filter(|claim| annotation(claim, SELECTED_NODE) != node);
+        for claim in unaware {
+            let metadata = json!({"uid": uid(claim), "annotations": {SELECTED_NODE: node}});
+            let patch = json!({ "metadata": metadata });
+            let key = Key::of(claim);
+            let request = Request::patch(Method::MergePatch, &Resource::CLAIMS, &key, patch);
+            call(&self.client, request).await?;
+        }
+        Ok(())
     }
 
     /// How long the pod's claims still have.
@@ -451,15 +407,44 @@ pub(crate) fn claims_of(pod: &Value) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The scheduler's sentence for a pod that fits nowhere.
-fn no_room(nodes: usize, misfits: &BTreeMap<Misfit, usize>) -> String {
-    if nodes == 0 {
-        return "no nodes available to schedule pods".to_owned();
+/// The first node that the pod fits, or what keeps it off each.
+fn choose(
+    pod: &Value,
+    demand: &Demand,
+    claims: &Found,
+    nodes: &[Arc<Value>],
+    namespaces: &[Arc<Value>],
+    ledger: &Ledger,
+) -> Result<String, BTreeMap<Misfit, usize>> {
+    let town = (neighbours::cares(pod) || ledger.anybody_keeps_away()).then(|| Town {
+        nodes: nodes.iter().map(AsRef::as_ref).collect(),
+        placed: ledger.placed(),
+        namespaces: namespaces
+            .iter()
+            .map(|own| (text(own, "/metadata/name"), own.as_ref()))
+            .collect(),
+    });
+    let asking = Asking {
+        pod,
+        demand,
+        volumes: &claims.volumes,
+        no_volume_free: claims.none_free,
+        claim_in_use: claims
+            .exclusive
+            .iter()
+            .any(|claim| ledger.is_used(claim, uid(pod))),
+        town: town.as_ref(),
+    };
+    let mut misfits: BTreeMap<Misfit, usize> = BTreeMap::new();
+    for node in nodes {
+        let name = text(node, "/metadata/name");
+        let own = fit::misfits(&asking, node, &ledger.used(name));
+        if own.is_empty() {
+            return Ok(name.to_owned());
+        }
+        for misfit in own {
+            *misfits.entry(misfit).or_insert(0) += 1;
+        }
     }
-    let mut reasons: Vec<String> = misfits
-        .iter()
-        .map(|(misfit, count)| format!("{count} {misfit}"))
-        .collect();
-    reasons.sort();
-    format!("0/{nodes} nodes are available: {}.", reasons.join(", "))
+    Err(misfits)
 }

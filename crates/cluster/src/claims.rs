@@ -4,7 +4,7 @@
 
 mod rules;
 
-pub(crate) use rules::selector_matches;
+pub(crate) use rules::{NO_PROVISIONER, SELECTED_NODE, annotation, best_match};
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::bind::claims_of;
 use crate::informer::{Cache, Change, Kit};
 use crate::outcome;
 
-use rules::{CLAIM_PROTECTION, DRIVER, PROVISIONER, VOLUME_PROTECTION};
+use rules::{CLAIM_PROTECTION, DRIVER, PROVISIONER, VOLUME_PROTECTION, Waits};
 
 /// Claims and volumes under way at once.
 const CONCURRENCY: usize = 8;
@@ -177,10 +177,18 @@ impl Keeper {
         if !named.is_empty() {
             return self.sync_named(claim, named).await;
         }
+        let class = Key::new("", text(claim, "/spec/storageClassName"));
+        let class = self.classes.get(&class);
+        let waits = match class.as_deref() {
+            Some(class) if rules::waits_for_consumer(class) && !self.is_wanted(claim) => Waits::Yes,
+            Some(_) | None => Waits::No,
+        };
         let volumes = self.volumes.all();
-        match rules::best_match(claim, volumes.iter().map(AsRef::as_ref)) {
+        let kept = |volume: &&Value| waits == Waits::No || rules::is_for(volume, claim);
+        let candidates = volumes.iter().map(AsRef::as_ref).filter(kept);
+        match rules::best_match(claim, candidates) {
             Some(volume) => self.bind(claim, volume).await,
-            None => self.provision(claim).await,
+            None => self.provision(claim, waits).await,
         }
     }
 
@@ -193,7 +201,17 @@ impl Keeper {
         let was_bound = rules::was_bound(claim);
         match volume {
             Some(volume) if rules::claim_of(&volume).is_none() || rules::is_for(&volume, claim) => {
-                self.bind(claim, &volume).await
+                match rules::why_unsuitable(claim, &volume).filter(|_| !was_bound) {
+                    Some(why) => {
+                        let message = format!("Cannot bind to requested volume \"{name}\": {why}");
+                        self.refuse(claim, EventType::Warning, "VolumeMismatch", &message)
+                            .await
+                    }
+                    None => {
+                        self.grow(claim, &volume).await?;
+                        self.bind(claim, &volume).await
+                    }
+                }
             }
             Some(_) if was_bound => {
                 self.lose(
@@ -216,6 +234,33 @@ impl Keeper {
             }
             None => self.set_pending(claim).await,
         }
+    }
+
+    /// Makes the volume of a claim that asks for more as large as that: a folder has no size of its own, so it is only
+    /// written down. The claim's status follows when the change of the volume comes round.
+    async fn grow(&self, claim: &Value, volume: &Value) -> Result<(), CallError> {
+        let Some(size) = rules::larger(claim, volume) else {
+            return Ok(());
+        };
+        if text(volume, "/spec/csi/driver") != DRIVER {
+            let message = "waiting for an external controller to expand this PVC";
+            self.recorder
+                .about(claim, EventType::Normal, "ExternalExpanding", message);
+            return Ok(());
+        }
+        let name = text(volume, "/metadata/name");
+        let message = format!("External resizer is resizing volume {name}");
+        self.recorder
+            .about(claim, EventType::Normal, "Resizing", message);
+        let patch = json!({"spec": {"capacity": {"storage": size}}});
+        self.merge(&Resource::VOLUMES, volume, patch).await?;
+        self.recorder.about(
+            claim,
+            EventType::Normal,
+            "VolumeResizeSuccessful",
+            "Resize volume succeeded",
+        );
+        Ok(())
     }
 
     /// Writes what is still missing of the binding, the volume's side first.
@@ -247,7 +292,7 @@ impl Keeper {
     }
 
     /// Makes a volume for a claim, or says why none comes.
-    async fn provision(&self, claim: &Value) -> Result<(), CallError> {
+    async fn provision(&self, claim: &Value, waits: Waits) -> Result<(), CallError> {
         let Some(name) = claim
             .pointer("/spec/storageClassName")
             .and_then(Value::as_str)
@@ -263,17 +308,25 @@ impl Keeper {
                 .refuse(claim, EventType::Warning, "ProvisioningFailed", &message)
                 .await;
         };
-        let provisioner = text(&class, "/provisioner");
-        if provisioner != PROVISIONER {
-            return self.wait_for_stranger(claim, provisioner).await;
-        }
-        if text(&class, "/volumeBindingMode") == "WaitForFirstConsumer" && !self.is_wanted(claim) {
+        if waits == Waits::Yes {
             let message = "waiting for first consumer to be created before binding";
             return self
                 .refuse(claim, EventType::Normal, "WaitForFirstConsumer", message)
                 .await;
         }
-        if let Some(why) = rules::why_impossible(claim) {
+        let provisioner = text(&class, "/provisioner");
+        if provisioner == NO_PROVISIONER {
+            let message = format!(
+                "storageclass.storage.k8s.io \"{name}\" has no provisioner, and no volume of it is free"
+            );
+            return self
+                .refuse(claim, EventType::Normal, "FailedBinding", &message)
+                .await;
+        }
+        if provisioner != PROVISIONER {
+            return self.wait_for_stranger(claim, provisioner).await;
+        }
+        if let Some(why) = rules::why_impossible(claim, &class) {
             let message = format!("failed to provision volume with StorageClass \"{name}\": {why}");
             return self
                 .refuse(claim, EventType::Warning, "ProvisioningFailed", &message)
@@ -391,13 +444,14 @@ impl Keeper {
         call(&self.client, request).await.map(drop)
     }
 
-    /// Whether a pod uses the claim.
+    /// Whether a pod that uses the claim has a node, or would have one but for this claim.
     fn is_wanted(&self, claim: &Value) -> bool {
         let Key { namespace, name } = Key::of(claim);
-        self.pods
-            .list(&namespace)
-            .iter()
-            .any(|pod| claims_of(pod).any(|used| used == name))
+        let placed = |pod: &Value| !text(pod, "/spec/nodeName").is_empty();
+        let pods = self.pods.list(&namespace);
+        let mut pods = pods.iter();
+        !rules::annotation(claim, SELECTED_NODE).is_empty()
+            || pods.any(|pod| placed(pod) && claims_of(pod).any(|used| used == name))
     }
 
     async fn sync_volume(&self, volume: &Value) -> Result<(), CallError> {
@@ -421,7 +475,9 @@ impl Keeper {
         {
             return Ok(());
         }
-        self.settle(volume, "Released").await?;
+        if text(volume, "/status/phase") != "Failed" {
+            self.settle(volume, "Released").await?;
+        }
         self.reclaim(volume).await
     }
 
@@ -446,10 +502,14 @@ impl Keeper {
             return Ok(());
         }
         if text(volume, "/spec/csi/driver") != DRIVER {
-            let message = "nobody here can delete this volume: delete the PersistentVolume and what it stands for by hand";
+            let name = text(volume, "/metadata/name");
+            let message = format!(
+                "error getting deleter volume plugin for volume \"{name}\": no deletable volume plugin matched: \
+                 delete the PersistentVolume and what it stands for by hand"
+            );
             self.recorder
                 .about(volume, EventType::Warning, "VolumeFailedDelete", message);
-            return Ok(());
+            return self.settle(volume, "Failed").await;
         }
         let request = Request::delete(&Resource::VOLUMES, &Key::of(volume), uid(volume));
         match call(&self.client, request).await {

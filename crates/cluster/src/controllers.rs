@@ -4,7 +4,7 @@ use futures::FutureExt as _;
 
 use crate::informer::{Clients, Kit, Shutdown};
 use crate::metadata::{Served, discover};
-use crate::{bind, claims, collect, disruption, endpoints, namespaces};
+use crate::{bind, claims, collect, disruption, endpoints, evict, namespaces, node_taints};
 
 /// Which controllers run, and what they must know.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ impl Controllers {
         claims::register(&mut kit, self.workloads);
         if self.workloads {
             bind::register(&mut kit);
+            evict::register(&mut kit);
+            node_taints::register(&mut kit);
             endpoints::register(&mut kit);
             disruption::register(&mut kit);
             namespaces::register(&mut kit, self.certificate);

@@ -10,9 +10,9 @@ use stead_controller::call::{CallError, Method, Request, call};
 use stead_controller::queue::{Outcome, Queue};
 use stead_controller::resource::{Key, Resource, controller_of, is_terminating, list, text, uid};
 
-use crate::claims::selector_matches;
 use crate::informer::{Cache, Change, Kit};
 use crate::outcome;
+use crate::selector::selector_matches;
 
 /// Budgets under way at once.
 const CONCURRENCY: usize = 4;

@@ -8,11 +8,13 @@ mod collect;
 mod controllers;
 mod disruption;
 mod endpoints;
+mod evict;
 mod informer;
 mod metadata;
 mod namespaces;
+mod node_taints;
 mod outcome;
-mod quantity;
+mod selector;
 mod stop;
 
 pub use cluster::{About, Cluster, Options, StartError};

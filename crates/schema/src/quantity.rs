@@ -6,6 +6,8 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use serde_json::Value;
+
 const NANO: i128 = 1_000_000_000;
 /// The greatest amount, in nano units: 10^28, far beyond what anybody counts.
 const MOST: i128 = 10_i128.pow(37);
@@ -90,6 +92,12 @@ impl Quantity {
         whole(divide_up(self.nanos, NANO / 1000))
     }
 
+    /// The amount in billionths of one unit, exact.
+    #[must_use]
+    pub fn nanos(&self) -> i128 {
+        self.nanos
+    }
+
     /// The amount rounded away from zero to thousandths, as the API server stores resource lists.
     #[must_use]
     pub fn rounded_to_milli(&self) -> Self {
@@ -161,6 +169,23 @@ pub fn canonical_in_list(text: &str) -> Result<String, QuantityError> {
     } else {
         Ok(rounded.to_string())
     }
+}
+
+/// The amount of a JSON value (a text, or a number) in billionths of one unit; `None` when it is no quantity.
+#[must_use]
+pub fn nanos_of(value: &Value) -> Option<i128> {
+    let quantity = match value {
+        Value::String(text) => Quantity::parse(text),
+        Value::Number(number) => Quantity::parse(&number.to_string()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    quantity.ok().map(|quantity| quantity.nanos())
+}
+
+/// Whether an amount in billionths is a whole number of units.
+#[must_use]
+pub fn is_whole(nanos: i128) -> bool {
+    nanos % NANO == 0
 }
 
 /// Compares two texts by amount; `None` if either is no quantity.
@@ -433,6 +458,21 @@ fn scale_of(suffix: &str) -> Result<(Scale, Format), QuantityError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn values_are_texts_or_numbers() {
+        for (value, nanos) in [
+            (Value::from("1500m"), Some(1_500_000_000)),
+            (Value::from("0.5Gi"), Some(536_870_912_000_000_000)),
+            (Value::from(2), Some(2_000_000_000)),
+            (Value::from(0.5), Some(500_000_000)),
+            (Value::from("nonsense"), None),
+            (Value::Null, None),
+        ] {
+            assert_eq!(nanos_of(&value), nanos, "{value}");
+        }
+        assert!(is_whole(2_000_000_000) && !is_whole(1_500_000_000));
+    }
 
     #[test]
     fn texts_become_canonical() {

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use stead_schema::quantity;
 
-use super::amount;
 use super::cause::{Causes, Path};
-use super::pod_spec_resources::{quantity, resource_name};
+use super::pod_spec_resources::{check_quantity, resource_name};
 use super::read::{entries, get, has, list, text};
 use super::strategy::{Again, Strategy};
 use super::syntax;
@@ -62,7 +62,7 @@ fn check_limit(limit: &Value, own: &str, at: &Path, wrong: &mut Causes) {
     ] {
         for (name, amount) in entries(limit, field) {
             resource_name(name, &at.field(field).key(name), wrong);
-            quantity(name, amount, &at.field(field).key(name), wrong);
+            check_quantity(name, amount, &at.field(field).key(name), wrong);
             names.insert(name);
         }
     }
@@ -93,7 +93,7 @@ fn check_limit(limit: &Value, own: &str, at: &Path, wrong: &mut Causes) {
 fn in_order(limit: &Value, name: &str, at: &Path, wrong: &mut Causes) {
     for (low, high) in ORDER {
         let (least, most) = (get(get(limit, low), name), get(get(limit, high), name));
-        if let (Some(below), Some(above)) = (amount::nano(least), amount::nano(most))
+        if let (Some(below), Some(above)) = (quantity::nanos_of(least), quantity::nanos_of(most))
             && below > above
         {
             let (shown_low, shown_high) =
@@ -105,7 +105,7 @@ fn in_order(limit: &Value, name: &str, at: &Path, wrong: &mut Causes) {
             );
         }
     }
-    let ratio = amount::nano(get(get(limit, "maxLimitRequestRatio"), name));
+    let ratio = quantity::nanos_of(get(get(limit, "maxLimitRequestRatio"), name));
     if let Some(ratio) = ratio.filter(|ratio| *ratio < 1_000_000_000) {
         let shown = get(get(limit, "maxLimitRequestRatio"), name).clone();
         wrong.invalid(

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use stead_schema::quantity;
 
-use super::amount;
 use super::cause::{Causes, NOT_NEGATIVE, Path};
 use super::read::{dig, entries, get, list, map_mut, put, semantically_equal, text, texts};
 use super::strategy::Strategy;
@@ -80,7 +80,7 @@ fn taints(node: &Value, wrong: &mut Causes) {
 fn status(node: &Value, wrong: &mut Causes) {
     for field in ["capacity", "allocatable"] {
         for (name, amount) in entries(get(node, "status"), field) {
-            if amount::nano(amount).is_some_and(|nano| nano < 0) {
+            if quantity::nanos_of(amount).is_some_and(|nano| nano < 0) {
                 wrong.invalid(
                     &Path::root("status").field(field).key(name),
                     amount.clone(),

@@ -1,8 +1,8 @@
 //! PersistentVolumes: capacity, access modes, exactly one source, and a source that never changes.
 
 use serde_json::{Value, json};
+use stead_schema::quantity;
 
-use super::amount;
 use super::cause::{Causes, Path};
 use super::persistentvolumeclaim::access_modes;
 use super::pod_spec_scheduling::node_selector;
@@ -111,7 +111,7 @@ fn capacity(spec: &Value, at: &Path, wrong: &mut Causes) {
         wrong.not_supported(at, &names.join(","), &["storage"]);
     }
     for (name, amount) in entries(spec, "capacity") {
-        if amount::nano(amount).is_some_and(|nano| nano <= 0) {
+        if quantity::nanos_of(amount).is_some_and(|nano| nano <= 0) {
             wrong.invalid(&at.key(name), amount.clone(), "must be greater than 0");
         }
     }

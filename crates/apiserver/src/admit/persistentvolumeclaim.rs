@@ -1,8 +1,8 @@
 //! PersistentVolumeClaims: what a claim may ask for, and that it grows only once it is bound.
 
 use serde_json::{Value, json};
+use stead_schema::quantity;
 
-use super::amount;
 use super::cause::{Causes, Path};
 use super::metadata::annotation;
 use super::read::{dig, get, has, list, map_mut, object_mut, put, semantically_equal, text, texts};
@@ -35,7 +35,7 @@ pub(crate) fn check_spec(spec: &Value, at: &Path, wrong: &mut Causes) {
     selector::check(get(spec, "selector"), &at.field("selector"), wrong);
     let at_storage = at.field("resources").key("storage");
     let storage = dig(spec, &["resources", "requests", "storage"]);
-    match amount::nano(storage) {
+    match quantity::nanos_of(storage) {
         None => wrong.required(&at_storage, ""),
         Some(nano) if nano <= 0 => {
             wrong.invalid(&at_storage, storage.clone(), "must be greater than 0")
@@ -180,15 +180,16 @@ fn class_upgraded_from_nothing(old: &Value, new: &Value) -> bool {
 }
 
 fn shrinks_not(old: &Value, new: &Value, at: &Path, wrong: &mut Causes) {
-    let storage =
-        |claim: &Value| amount::nano(dig(claim, &["spec", "resources", "requests", "storage"]));
+    let storage = |claim: &Value| {
+        quantity::nanos_of(dig(claim, &["spec", "resources", "requests", "storage"]))
+    };
     let (Some(was), Some(is)) = (storage(old), storage(new)) else {
         return;
     };
     if is >= was {
         return;
     }
-    let capacity = amount::nano(dig(old, &["status", "capacity", "storage"])).unwrap_or(0);
+    let capacity = quantity::nanos_of(dig(old, &["status", "capacity", "storage"])).unwrap_or(0);
     if is <= capacity || capacity == 0 {
         let at = at.field("resources").field("requests").field("storage");
         wrong.forbidden(&at, "field can not be less than status.capacity");
@@ -198,7 +199,7 @@ fn shrinks_not(old: &Value, new: &Value, at: &Path, wrong: &mut Causes) {
 fn check_status(_: &Value, new: &Value, wrong: &mut Causes) {
     let at = Path::root("status").field("capacity");
     for (name, amount) in super::read::entries(get(new, "status"), "capacity") {
-        if amount::nano(amount).is_some_and(|nano| nano < 0) {
+        if quantity::nanos_of(amount).is_some_and(|nano| nano < 0) {
             wrong.invalid(&at.key(name), amount.clone(), super::cause::NOT_NEGATIVE);
         }
     }
@@ -213,8 +214,8 @@ fn check_status(_: &Value, new: &Value, wrong: &mut Causes) {
 /// Claims whose size is no whole number of bytes.
 pub(crate) fn spec_warnings(spec: &Value, at: &Path) -> Vec<String> {
     let storage = dig(spec, &["resources", "requests", "storage"]);
-    match amount::nano(storage) {
-        Some(nano) if !amount::is_whole(nano) => {
+    match quantity::nanos_of(storage) {
+        Some(nano) if !quantity::is_whole(nano) => {
             let shown = storage.as_str().unwrap_or("");
             vec![format!(
                 "{at}.resources.requests[storage]: fractional byte value \"{shown}\" is invalid, must be an integer"

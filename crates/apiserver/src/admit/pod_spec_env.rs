@@ -1,8 +1,8 @@
 //! The rules of `env`, `envFrom` and of everything that refers to a field, a resource or a key.
 
 use serde_json::Value;
+use stead_schema::quantity;
 
-use super::amount;
 use super::cause::{Causes, Path};
 use super::read::{get, has, list, text};
 use super::syntax;
@@ -240,7 +240,7 @@ pub(crate) fn resource_ref(
 }
 
 fn divisor(resource: &str, reference: &Value, at: &Path, wrong: &mut Causes) {
-    let Some(nano) = amount::nano(get(reference, "divisor")).filter(|nano| *nano != 0) else {
+    let Some(nano) = quantity::nanos_of(get(reference, "divisor")).filter(|nano| *nano != 0) else {
         return;
     };
     let (allowed, what): (&[&str], &str) = match resource {
@@ -255,7 +255,7 @@ fn divisor(resource: &str, reference: &Value, at: &Path, wrong: &mut Causes) {
     };
     let fine = allowed
         .iter()
-        .any(|word| amount::nano(&Value::from(*word)) == Some(nano));
+        .any(|word| quantity::nanos_of(&Value::from(*word)) == Some(nano));
     if !fine {
         wrong.invalid(at, resource, what);
     }

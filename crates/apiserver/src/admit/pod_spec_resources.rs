@@ -1,8 +1,8 @@
 //! The rules of `resources`: names that are known, quantities that are not negative, requests below limits.
 
 use serde_json::Value;
+use stead_schema::quantity;
 
-use super::amount;
 use super::cause::{Causes, NOT_NEGATIVE, Path};
 use super::read::{entries, get};
 use super::syntax;
@@ -63,11 +63,11 @@ fn check_with(
     let (limits_at, requests_at) = (at.field("limits"), at.field("requests"));
     for (name, amount) in entries(resources, "limits") {
         name_rule(name, &limits_at.key(name), wrong);
-        quantity(name, amount, &limits_at.key(name), wrong);
+        check_quantity(name, amount, &limits_at.key(name), wrong);
     }
     for (name, amount) in entries(resources, "requests") {
         name_rule(name, &requests_at.key(name), wrong);
-        quantity(name, amount, &requests_at.key(name), wrong);
+        check_quantity(name, amount, &requests_at.key(name), wrong);
         below_limit(
             name,
             amount,
@@ -88,7 +88,8 @@ fn below_limit(
     requests_at: &Path,
     wrong: &mut Causes,
 ) {
-    let (Some(wanted), Some(most)) = (amount::nano(request), amount::nano(limit)) else {
+    let (Some(wanted), Some(most)) = (quantity::nanos_of(request), quantity::nanos_of(limit))
+    else {
         if limit.is_null() && !may_overcommit(name) {
             wrong.required(limits_at, "Limit must be set for non overcommit resources");
         }
@@ -154,14 +155,14 @@ pub(crate) fn resource_name(name: &str, at: &Path, wrong: &mut Causes) {
 }
 
 /// A quantity of a resource: not negative, whole where only whole things exist.
-pub(crate) fn quantity(name: &str, amount: &Value, at: &Path, wrong: &mut Causes) {
-    let Some(nano) = amount::nano(amount) else {
+pub(crate) fn check_quantity(name: &str, amount: &Value, at: &Path, wrong: &mut Causes) {
+    let Some(nano) = quantity::nanos_of(amount) else {
         return;
     };
     if nano < 0 {
         wrong.invalid(at, amount.clone(), NOT_NEGATIVE);
     }
-    if (WHOLE.contains(&name) || is_extended(name)) && !amount::is_whole(nano) {
+    if (WHOLE.contains(&name) || is_extended(name)) && !quantity::is_whole(nano) {
         wrong.invalid(at, amount.clone(), "must be an integer");
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use stead_schema::quantity;
 
-use super::amount;
 use super::cause::{Causes, Path};
 use super::read::{get, has, int, list, text};
 use super::{metadata, persistentvolumeclaim, pod_spec_env, syntax};
@@ -135,7 +135,7 @@ fn needed(source: &Value, fields: &[&str], at: &Path, wrong: &mut Causes) {
 }
 
 fn empty_dir(source: &Value, at: &Path, wrong: &mut Causes) {
-    if amount::nano(get(source, "sizeLimit")).is_some_and(|limit| limit < 0) {
+    if quantity::nanos_of(get(source, "sizeLimit")).is_some_and(|limit| limit < 0) {
         wrong.forbidden(
             &at.field("sizeLimit"),
             "SizeLimit field must be a valid resource quantity",

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use stead_schema::quantity;
 
-use super::amount;
 use super::cause::Path;
 use super::persistentvolumeclaim::spec_warnings;
 use super::pod_spec::all_containers;
@@ -192,7 +192,7 @@ fn volumes(spec: &Value, at: &Path, words: &mut Vec<String>) {
 fn fractions(container: &Value, at: &Path, words: &mut Vec<String>) {
     for field in ["limits", "requests"] {
         for (name, amount) in entries(get(container, "resources"), field) {
-            let fraction = amount::nano(amount).is_some_and(|nano| !amount::is_whole(nano));
+            let fraction = quantity::nanos_of(amount).is_some_and(|nano| !quantity::is_whole(nano));
             if matches!(name, "memory" | "ephemeral-storage") && fraction {
                 let shown = amount.as_str().unwrap_or("");
                 words.push(format!(

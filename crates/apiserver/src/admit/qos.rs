@@ -1,8 +1,8 @@
 //! The quality of service of a pod, from the cpu and memory that its containers ask for.
 
 use serde_json::Value;
+use stead_schema::quantity;
 
-use super::amount;
 use super::pod_spec::all_containers;
 use super::read::{dig, get, text};
 
@@ -43,15 +43,15 @@ fn amounts(resources: &Value) -> impl Iterator<Item = i128> {
     COMPUTE
         .iter()
         .flat_map(|name| ["requests", "limits"].map(|field| dig(resources, &[field, name])))
-        .filter_map(amount::nano)
+        .filter_map(quantity::nanos_of)
         .filter(|nano| *nano > 0)
 }
 
 fn is_guaranteed(resources: &Value) -> bool {
     COMPUTE.iter().all(|name| {
         let (request, limit) = (
-            amount::nano(dig(resources, &["requests", name])),
-            amount::nano(dig(resources, &["limits", name])),
+            quantity::nanos_of(dig(resources, &["requests", name])),
+            quantity::nanos_of(dig(resources, &["limits", name])),
         );
         limit.is_some_and(|nano| nano > 0) && (request.is_none() || request == limit)
     })

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::cause::{Causes, Path};
-use super::pod_spec_resources::{quantity, resource_name};
+use super::pod_spec_resources::{check_quantity, resource_name};
 use super::read::{entries, get, list, texts};
 use super::strategy::Strategy;
 
@@ -82,7 +82,7 @@ fn amounts(holder: &Value, field: &str, at: &Path, wrong: &mut Causes) {
         if !name.contains('/') && !COUNTED.contains(&name) && !name.contains("hugepages-") {
             wrong.invalid(&at, name, "must be a standard resource for quotas");
         }
-        quantity(name, amount, &at, wrong);
+        check_quantity(name, amount, &at, wrong);
     }
 }
 

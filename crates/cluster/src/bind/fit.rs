@@ -1,121 +1,21 @@
 //! Whether a pod fits a node, and in the scheduler's words why not. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde_json::Value;
 use stead_controller::resource::{list, text};
 
-use crate::quantity::millis;
+use crate::selector::rule_holds;
 
-/// What a pod takes of a node, or all pods together.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Demand {
-    /// Pods.
-    pub(crate) pods: i128,
-    /// Requests by resource name, in thousandths.
-    pub(crate) requests: BTreeMap<String, i128>,
-    /// Host ports, as `protocol/address/port`.
-    pub(crate) host_ports: BTreeSet<String>,
-}
-
-impl Demand {
-    /// What one pod takes. upstream: the sum of its containers and sidecars, or its largest init container.
-    pub(crate) fn of(pod: &Value) -> Demand {
-        let mut requests = BTreeMap::new();
-        let mut sidecars = BTreeMap::new();
-        let mut largest_init = BTreeMap::new();
-        for container in list(pod, "/spec/containers") {
-            add(&mut requests, &requests_of(container));
-        }
-        for container in list(pod, "/spec/initContainers") {
-            let mut own = requests_of(container);
-            if text(container, "/restartPolicy") == "Always" {
-                add(&mut sidecars, &own);
-                add(&mut requests, &own);
-            } else {
-                add(&mut own, &sidecars);
-                raise(&mut largest_init, &own);
-            }
-        }
-        raise(&mut requests, &largest_init);
-        add(&mut requests, &amounts(pod.pointer("/spec/overhead")));
-        Demand {
-            pods: 1,
-            requests,
-            host_ports: host_ports(pod),
-        }
-    }
-
-    /// Adds another demand to this one.
-    pub(crate) fn take(&mut self, other: &Demand) {
-        self.pods += other.pods;
-        add(&mut self.requests, &other.requests);
-        self.host_ports.extend(other.host_ports.iter().cloned());
-    }
-
-    /// Takes another demand off this one again.
-    pub(crate) fn give_back(&mut self, other: &Demand) {
-        self.pods -= other.pods;
-        for (resource, amount) in &other.requests {
-            *self.requests.entry(resource.clone()).or_insert(0) -= amount;
-        }
-        self.host_ports
-            .retain(|port| !other.host_ports.contains(port));
-    }
-}
-
-fn requests_of(container: &Value) -> BTreeMap<String, i128> {
-    amounts(container.pointer("/resources/requests"))
-}
-
-fn amounts(quantities: Option<&Value>) -> BTreeMap<String, i128> {
-    let quantities = quantities.and_then(Value::as_object).into_iter().flatten();
-    quantities
-        .map(|(resource, amount)| (resource.clone(), millis(amount)))
-        .collect()
-}
-
-fn add(to: &mut BTreeMap<String, i128>, other: &BTreeMap<String, i128>) {
-    for (resource, amount) in other {
-        *to.entry(resource.clone()).or_insert(0) += amount;
-    }
-}
-
-fn raise(to: &mut BTreeMap<String, i128>, other: &BTreeMap<String, i128>) {
-    for (resource, amount) in other {
-        let most = to.entry(resource.clone()).or_insert(0);
-        *most = (*most).max(*amount);
-    }
-}
-
-fn host_ports(pod: &Value) -> BTreeSet<String> {
-    let ports = list(pod, "/spec/containers")
-        .iter()
-        .flat_map(|container| list(container, "/ports"));
-    ports
-        .filter_map(|port| {
-            let number = port
-                .get("hostPort")
-                .and_then(Value::as_i64)
-                .filter(|number| *number > 0)?;
-            let protocol = port
-                .get("protocol")
-                .and_then(Value::as_str)
-                .unwrap_or("TCP");
-            let address = port
-                .get("hostIP")
-                .and_then(Value::as_str)
-                .unwrap_or("0.0.0.0");
-            Some(format!("{protocol}/{address}/{number}"))
-        })
-        .collect()
-}
+use super::demand::Demand;
+use super::neighbours::{self, Town};
+use super::taints;
 
 /// Why a pod does not fit a node, as the scheduler says it after a count of nodes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Misfit {
     /// The node is cordoned.
     Unschedulable,
+    /// It has a taint that the pod does not tolerate.
+    Taint,
     /// Its labels are not those that the pod asks for.
     Labels,
     /// Another pod has the port.
@@ -124,77 +24,165 @@ pub(crate) enum Misfit {
     TooManyPods,
     /// It has too little of a resource left.
     Insufficient(String),
+    /// Another pod has a claim that only one pod at a time may use.
+    ClaimInUse,
+    /// None of the volumes made by hand is free for one of its claims.
+    NoVolume,
+    /// A volume of the pod is not to be had on this node.
+    VolumeAffinity,
+    /// The node has no such label as the pod is to be spread over.
+    NoTopology,
+    /// The pod would make its place too crowded.
+    Spread,
+    /// No pod is there that it wants to be beside.
+    Affinity,
+    /// A pod is there that it does not want to be beside.
+    AntiAffinity,
+    /// A pod is there that does not want it beside itself.
+    KeptAway,
 }
 
-impl std::fmt::Display for Misfit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Misfit {
+    /// Whether it may pass when other pods, their labels or volumes change, though no room is given back.
+    pub(crate) fn is_about_others(&self) -> bool {
         match self {
-            Misfit::Unschedulable => f.write_str("node(s) were unschedulable"),
-            Misfit::Labels => f.write_str("node(s) didn't match Pod's node affinity/selector"),
-            Misfit::HostPorts => {
-                f.write_str("node(s) didn't have free ports for the requested pod ports")
-            }
-            Misfit::TooManyPods => f.write_str("Too many pods"),
-            Misfit::Insufficient(resource) => write!(f, "Insufficient {resource}"),
+            Misfit::ClaimInUse
+            | Misfit::NoVolume
+            | Misfit::VolumeAffinity
+            | Misfit::NoTopology
+            | Misfit::Spread
+            | Misfit::Affinity
+            | Misfit::AntiAffinity
+            | Misfit::KeptAway => true,
+            Misfit::Unschedulable
+            | Misfit::Taint
+            | Misfit::Labels
+            | Misfit::HostPorts
+            | Misfit::TooManyPods
+            | Misfit::Insufficient(_) => false,
         }
     }
 }
 
-/// Everything that keeps a pod off a node on which `used` is already taken. Empty when it fits.
-pub(crate) fn misfits(pod: &Value, demand: &Demand, node: &Value, used: &Demand) -> Vec<Misfit> {
-    if is_cordoned(node) && !tolerates_cordon(pod) {
+impl std::fmt::Display for Misfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Misfit::Unschedulable => "node(s) were unschedulable",
+            Misfit::Taint => "node(s) had untolerated taint(s)",
+            Misfit::Labels => "node(s) didn't match Pod's node affinity/selector",
+            Misfit::HostPorts => "node(s) didn't have free ports for the requested pod ports",
+            Misfit::TooManyPods => "Too many pods",
+            Misfit::Insufficient(resource) => return write!(f, "Insufficient {resource}"),
+            Misfit::ClaimInUse => {
+                "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod"
+            }
+            Misfit::NoVolume => "node(s) didn't find available persistent volumes to bind",
+            Misfit::VolumeAffinity => "node(s) didn't match PersistentVolume's node affinity",
+            Misfit::NoTopology => {
+                "node(s) didn't match pod topology spread constraints (missing required label)"
+            }
+            Misfit::Spread => "node(s) didn't match pod topology spread constraints",
+            Misfit::Affinity => "node(s) didn't match pod affinity rules",
+            Misfit::AntiAffinity => "node(s) didn't match pod anti-affinity rules",
+            Misfit::KeptAway => "node(s) didn't satisfy existing pods anti-affinity rules",
+        })
+    }
+}
+
+/// What of the pod and its world a node is judged by.
+pub(crate) struct Asking<'a> {
+    /// The pod.
+    pub(crate) pod: &'a Value,
+    /// What it takes.
+    pub(crate) demand: &'a Demand,
+    /// The volumes that its claims are bound to.
+    pub(crate) volumes: &'a [Value],
+    /// One of its claims wants a volume made by hand, and none is free.
+    pub(crate) no_volume_free: bool,
+    /// Another pod has one of its claims, which only one pod at a time may use.
+    pub(crate) claim_in_use: bool,
+    /// The other pods; `None` where neither the pod nor any of them cares.
+    pub(crate) town: Option<&'a Town<'a>>,
+}
+
+/// What keeps the pod off a node on which `used` is already taken: upstream's filters in upstream's order, of which the
+/// first that refuses gives the reasons. Empty when it fits.
+pub(crate) fn misfits(asking: &Asking<'_>, node: &Value, used: &Demand) -> Vec<Misfit> {
+    let pod = asking.pod;
+    if is_cordoned(node) && !taints::tolerates_cordon(pod) {
         return vec![Misfit::Unschedulable];
+    }
+    if !taints::tolerates_all(pod, node) {
+        return vec![Misfit::Taint];
     }
     if !labels_match(pod, node) {
         return vec![Misfit::Labels];
     }
-    if demand
-        .host_ports
-        .iter()
-        .any(|port| used.host_ports.contains(port))
-    {
+    if asking.demand.ports_conflict(used) {
         return vec![Misfit::HostPorts];
     }
-    short_of(demand, node, used)
+    let short = asking.demand.short_of(node, used);
+    if !short.is_empty() {
+        return short.into_iter().map(insufficient).collect();
+    }
+    if asking.claim_in_use {
+        return vec![Misfit::ClaimInUse];
+    }
+    if asking.no_volume_free {
+        return vec![Misfit::NoVolume];
+    }
+    if !asking
+        .volumes
+        .iter()
+        .all(|volume| volume_is_here(volume, node))
+    {
+        return vec![Misfit::VolumeAffinity];
+    }
+    let town = asking
+        .town
+        .and_then(|town| neighbours::misfit(pod, node, town));
+    town.into_iter().collect()
+}
+
+fn insufficient(resource: String) -> Misfit {
+    if resource == "pods" {
+        Misfit::TooManyPods
+    } else {
+        Misfit::Insufficient(resource)
+    }
 }
 
 fn is_cordoned(node: &Value) -> bool {
     node.pointer("/spec/unschedulable").and_then(Value::as_bool) == Some(true)
 }
 
-fn tolerates_cordon(pod: &Value) -> bool {
-    list(pod, "/spec/tolerations").iter().any(|toleration| {
-        let key = text(toleration, "/key");
-        let exists = text(toleration, "/operator") == "Exists";
-        let effect = text(toleration, "/effect");
-        (key == "node.kubernetes.io/unschedulable" || (key.is_empty() && exists))
-            && (effect.is_empty() || effect == "NoSchedule")
-    })
-}
-
-fn labels_match(pod: &Value, node: &Value) -> bool {
-    let wanted = pod
-        .pointer("/spec/nodeSelector")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten();
+/// Whether the node is one that the pod's node selector and required node affinity allow.
+pub(crate) fn labels_match(pod: &Value, node: &Value) -> bool {
+    let wanted = pod.pointer("/spec/nodeSelector").and_then(Value::as_object);
     let selected = wanted
         .into_iter()
+        .flatten()
         .all(|(key, value)| label(node, key) == value.as_str());
-    selected && affinity_matches(pod, node)
+    let affinity = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
+    selected && node_selector_matches(pod.pointer(affinity), node)
 }
 
-fn label<'a>(node: &'a Value, key: &str) -> Option<&'a str> {
-    node.get("metadata")?.get("labels")?.get(key)?.as_str()
+/// One of an object's labels.
+pub(crate) fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    object.get("metadata")?.get("labels")?.get(key)?.as_str()
 }
 
-/// Required node affinity: one of the terms, and of that term every expression.
-fn affinity_matches(pod: &Value, node: &Value) -> bool {
-    let required = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
-    let Some(required) = pod.pointer(required) else {
+/// Whether a volume may be used on the node.
+fn volume_is_here(volume: &Value, node: &Value) -> bool {
+    node_selector_matches(volume.pointer("/spec/nodeAffinity/required"), node)
+}
+
+/// A node selector: one of the terms, and of that term every expression. None at all matches every node.
+fn node_selector_matches(selector: Option<&Value>, node: &Value) -> bool {
+    let Some(selector) = selector.filter(|selector| !selector.is_null()) else {
         return true;
     };
-    list(required, "/nodeSelectorTerms").iter().any(|term| {
+    list(selector, "/nodeSelectorTerms").iter().any(|term| {
         let labels = list(term, "/matchExpressions");
         let fields = list(term, "/matchFields");
         !(labels.is_empty() && fields.is_empty())
@@ -207,133 +195,19 @@ fn affinity_matches(pod: &Value, node: &Value) -> bool {
     })
 }
 
-fn rule_holds(rule: &Value, value: Option<&str>) -> bool {
-    let values = list(rule, "/values");
-    let among = value.is_some_and(|value| values.iter().any(|one| one == value));
-    let number = |text: Option<&str>| text.and_then(|text| text.parse::<i64>().ok());
-    let bound = number(values.first().and_then(Value::as_str));
-    match text(rule, "/operator") {
-        "In" => among,
-        "NotIn" => !among,
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => number(value)
-            .zip(bound)
-            .is_some_and(|(value, bound)| value > bound),
-        "Lt" => number(value)
-            .zip(bound)
-            .is_some_and(|(value, bound)| value < bound),
-        _ => false,
+/// The scheduler's sentence for a pod that fits nowhere: each reason with the number of nodes that it is of.
+pub(crate) fn sentence(
+    nodes: usize,
+    misfits: &std::collections::BTreeMap<Misfit, usize>,
+) -> String {
+    if nodes == 0 {
+        return "no nodes available to schedule pods".to_owned();
     }
-}
-
-fn short_of(demand: &Demand, node: &Value, used: &Demand) -> Vec<Misfit> {
-    let allocatable = node.pointer("/status/allocatable");
-    let room = amounts(allocatable);
-    let mut misfits = Vec::new();
-    // Amounts are in thousandths, pods are counted.
-    if room
-        .get("pods")
-        .is_some_and(|most| (used.pods + demand.pods) * 1000 > *most)
-    {
-        misfits.push(Misfit::TooManyPods);
-    }
-    for (resource, amount) in demand.requests.iter().filter(|(_, amount)| **amount > 0) {
-        let taken = used.requests.get(resource).copied().unwrap_or(0);
-        if taken + amount > room.get(resource).copied().unwrap_or(0) {
-            misfits.push(Misfit::Insufficient(resource.clone()));
-        }
-    }
-    misfits
-}
-
-/// How many more pods the node may hold; `None` when it does not say.
-pub(crate) fn free_places(node: &Value, used: &Demand) -> Option<usize> {
-    let most = millis(node.pointer("/status/allocatable/pods")?) / 1000;
-    usize::try_from((most - used.pods).max(0)).ok()
+    let reason = |(misfit, count): (&Misfit, &usize)| format!("{count} {misfit}");
+    let mut reasons: Vec<String> = misfits.iter().map(reason).collect();
+    reasons.sort();
+    format!("0/{nodes} nodes are available: {}.", reasons.join(", "))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn node() -> Value {
-        json!({"metadata": {"name": "n", "labels": {"disk": "ssd"}}, "status": {"allocatable": {"pods": "2", "cpu": "1", "memory": "1Gi"}}})
-    }
-
-    fn pod(spec: &Value) -> Value {
-        json!({ "spec": spec })
-    }
-
-    /// The misfits of a pod with this spec on [`node`], with so many pods already there.
-    fn check(spec: &Value, pods: i128, expected: &str) {
-        let pod = pod(spec);
-        let used = Demand {
-            pods,
-            ..Demand::default()
-        };
-        let said: Vec<String> = misfits(&pod, &Demand::of(&pod), &node(), &used)
-            .iter()
-            .map(Misfit::to_string)
-            .collect();
-        assert_eq!(said.join(", "), expected, "{spec}");
-    }
-
-    #[test]
-    fn a_pod_fits_or_the_scheduler_says_why_not() {
-        check(&json!({"containers": []}), 1, "");
-        check(&json!({"containers": []}), 2, "Too many pods");
-        check(&json!({"nodeSelector": {"disk": "ssd"}}), 0, "");
-        check(
-            &json!({"nodeSelector": {"disk": "hdd"}}),
-            0,
-            "node(s) didn't match Pod's node affinity/selector",
-        );
-        check(
-            &json!({"containers": [{"resources": {"requests": {"cpu": "1500m"}}}]}),
-            0,
-            "Insufficient cpu",
-        );
-        check(
-            &json!({"containers": [{"resources": {"requests": {"memory": "600Mi"}}}, {"resources": {"requests": {"memory": "600Mi"}}}]}),
-            2,
-            "Too many pods, Insufficient memory",
-        );
-    }
-
-    #[test]
-    fn an_init_container_counts_only_when_it_asks_for_more_than_the_rest() {
-        let demand = Demand::of(&pod(&json!({
-            "containers": [{"resources": {"requests": {"cpu": "200m", "memory": "1Ki"}}}],
-            "initContainers": [
-                {"restartPolicy": "Always", "resources": {"requests": {"cpu": "100m"}}},
-                {"resources": {"requests": {"cpu": "250m"}}},
-            ],
-        })));
-        assert_eq!(
-            demand.requests["cpu"], 350,
-            "the init container runs beside the sidecar before it"
-        );
-        assert_eq!(demand.requests["memory"], 1_024_000);
-    }
-
-    #[test]
-    fn required_affinity_is_one_of_the_terms() {
-        let affinity = |operator: &str, values: Value| {
-            json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
-                {"matchExpressions": [{"key": "disk", "operator": operator, "values": values}]}]}}}})
-        };
-        check(&affinity("In", json!(["hdd", "ssd"])), 0, "");
-        check(
-            &affinity("NotIn", json!(["ssd"])),
-            0,
-            "node(s) didn't match Pod's node affinity/selector",
-        );
-        check(
-            &affinity("DoesNotExist", json!([])),
-            0,
-            "node(s) didn't match Pod's node affinity/selector",
-        );
-    }
-}
+mod tests;

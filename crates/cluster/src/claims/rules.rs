@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value, json};
 use stead_controller::resource::{Key, Resource, list, text, uid};
+use stead_schema::quantity;
 
-use crate::quantity::millis;
+use crate::selector::selector_matches;
 
 /// The provisioner of this cluster: makes a volume that is a folder on the machine.
 pub(crate) const PROVISIONER: &str = "stead.dev/volume";
@@ -15,6 +16,15 @@ pub(crate) const VOLUME_FINALIZER: &str = "stead.dev/volume";
 pub(crate) const CLAIM_PROTECTION: &str = "kubernetes.io/pvc-protection";
 /// Kept on a volume while a claim is bound to it.
 pub(crate) const VOLUME_PROTECTION: &str = "kubernetes.io/pv-protection";
+
+/// The provisioner of classes whose volumes are made by hand only.
+pub(crate) const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
+/// Where the first consumer of a claim goes: written by the scheduler once it knows.
+pub(crate) const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+/// The parameter of a class whose volumes lie in another folder of the machine.
+const FOLDER: &str = "path";
+/// Says on each volume what its size means.
+const SIZE_NOTE: &str = "stead.dev/capacity";
 
 const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
@@ -70,20 +80,54 @@ pub(crate) fn best_match<'a>(
 
 fn suits(claim: &Value, volume: &Value) -> bool {
     let free = claim_of(volume).is_none() || is_for(volume, claim);
-    let modes = list(volume, "/spec/accessModes");
     free && volume.pointer("/metadata/deletionTimestamp").is_none()
-        && text(claim, "/spec/storageClassName") == text(volume, "/spec/storageClassName")
-        && mode(claim) == mode(volume)
-        && list(claim, "/spec/accessModes")
-            .iter()
-            .all(|asked| modes.contains(asked))
-        && capacity(volume)
-            >= millis(
-                claim
-                    .pointer("/spec/resources/requests/storage")
-                    .unwrap_or(&Value::Null),
-            )
+        && why_unsuitable(claim, volume).is_none()
         && selector_matches(claim.pointer("/spec/selector"), volume)
+}
+
+/// Why a volume is not what a claim asks for, whoever has it; the words are upstream's.
+pub(crate) fn why_unsuitable(claim: &Value, volume: &Value) -> Option<&'static str> {
+    let modes = list(volume, "/spec/accessModes");
+    let mut asked = list(claim, "/spec/accessModes").iter();
+    if capacity(volume) < request(claim) {
+        Some("requested PV is too small")
+    } else if text(claim, "/spec/storageClassName") != text(volume, "/spec/storageClassName") {
+        Some("storageClassName does not match")
+    } else if mode(claim) != mode(volume) {
+        Some("incompatible volumeMode")
+    } else if asked.any(|asked| !modes.contains(asked)) {
+        Some("incompatible accessMode")
+    } else {
+        None
+    }
+}
+
+/// Whether claims to be bound wait until a pod that uses them has a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// Its class says so, and no such pod is there.
+    Yes,
+    /// Now is the time.
+    No,
+}
+
+/// Whether claims of a class wait for their first consumer.
+pub(crate) fn waits_for_consumer(class: &Value) -> bool {
+    text(class, "/volumeBindingMode") == "WaitForFirstConsumer"
+}
+
+/// What a bound claim asks for where that is more than its volume has.
+pub(crate) fn larger(claim: &Value, volume: &Value) -> Option<Value> {
+    let asked = claim.pointer("/spec/resources/requests/storage")?;
+    (was_bound(claim) && request(claim) > capacity(volume)).then(|| asked.clone())
+}
+
+fn request(claim: &Value) -> i128 {
+    amount(claim.pointer("/spec/resources/requests/storage"))
+}
+
+fn amount(value: Option<&Value>) -> i128 {
+    value.and_then(quantity::nanos_of).unwrap_or(0)
 }
 
 fn mode(object: &Value) -> &str {
@@ -92,49 +136,14 @@ fn mode(object: &Value) -> &str {
 }
 
 fn capacity(volume: &Value) -> i128 {
-    millis(
-        volume
-            .pointer("/spec/capacity/storage")
-            .unwrap_or(&Value::Null),
-    )
+    amount(volume.pointer("/spec/capacity/storage"))
 }
 
-/// Whether an object's labels match a label selector. No selector and an empty one match everything.
-pub(crate) fn selector_matches(selector: Option<&Value>, object: &Value) -> bool {
-    let Some(selector) = selector else {
-        return true;
-    };
-    let label = |key: &str| {
-        object
-            .pointer("/metadata/labels")
-            .and_then(|own| own.get(key))
-            .and_then(Value::as_str)
-    };
-    let wanted = selector
-        .get("matchLabels")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten();
-    let labels = wanted
-        .into_iter()
-        .all(|(key, value)| label(key) == value.as_str());
-    labels
-        && list(selector, "/matchExpressions").iter().all(|rule| {
-            let value = label(text(rule, "/key"));
-            let among =
-                value.is_some_and(|value| list(rule, "/values").iter().any(|one| one == value));
-            match text(rule, "/operator") {
-                "In" => among,
-                "NotIn" => !among,
-                "Exists" => value.is_some(),
-                "DoesNotExist" => value.is_none(),
-                _ => false,
-            }
-        })
-}
-
-/// Why this cluster's provisioner cannot make what the claim asks for.
-pub(crate) fn why_impossible(claim: &Value) -> Option<String> {
+/// Why this cluster's provisioner cannot make what the claim asks for of its class.
+pub(crate) fn why_impossible(claim: &Value, class: &Value) -> Option<String> {
+    if let Some(why) = wrong_parameters(class) {
+        return Some(why);
+    }
     if mode(claim) == "Block" {
         return Some(format!(
             "{PROVISIONER} makes file systems, not block devices: ask for volumeMode Filesystem"
@@ -155,6 +164,23 @@ pub(crate) fn why_impossible(claim: &Value) -> Option<String> {
         return Some("claim.Spec.Selector is not supported".to_owned());
     }
     None
+}
+
+fn wrong_parameters(class: &Value) -> Option<String> {
+    let parameters = class.get("parameters").and_then(Value::as_object);
+    let mut parameters = parameters.into_iter().flatten();
+    parameters.find_map(|(name, value)| {
+        let value = value.as_str().unwrap_or_default();
+        if name != FOLDER {
+            return Some(format!(
+                "{PROVISIONER} knows no parameter \"{name}\": the only one is \"{FOLDER}\", a folder of the machine"
+            ));
+        }
+        let fine = value.starts_with('/') && !value.split('/').any(|part| part == "..");
+        (!fine).then(|| {
+            format!("the parameter \"{FOLDER}\" must be an absolute path without \"..\", and is \"{value}\"")
+        })
+    })
 }
 
 /// The name of the volume that is made for a claim.
@@ -178,6 +204,9 @@ pub(crate) fn new_volume(claim: &Value, class: &Value) -> Value {
         "claimRef": claim_reference(claim),
         "csi": {"driver": DRIVER, "volumeHandle": name},
     });
+    if let Some(folder) = class.pointer("/parameters/path") {
+        spec["csi"]["volumeAttributes"] = json!({ FOLDER: folder });
+    }
     if let Some(options) = class
         .get("mountOptions")
         .filter(|options| !options.is_null())
@@ -189,7 +218,10 @@ pub(crate) fn new_volume(claim: &Value, class: &Value) -> Value {
         "kind": "PersistentVolume",
         "metadata": {
             "name": name,
-            "annotations": {"pv.kubernetes.io/provisioned-by": PROVISIONER},
+            "annotations": {
+                "pv.kubernetes.io/provisioned-by": PROVISIONER,
+                SIZE_NOTE: "recorded, not enforced: the volume may take what its file system has",
+            },
             "finalizers": [VOLUME_PROTECTION, VOLUME_FINALIZER],
         },
         "spec": spec,
@@ -307,6 +339,52 @@ mod tests {
             best_match(&claim(), [volume("d", "1Gi", &old)].iter()).is_none(),
             "another claim's data"
         );
+    }
+
+    #[test]
+    fn a_volume_that_was_asked_for_by_name_must_still_be_what_the_claim_wants() {
+        let check = |change: &dyn Fn(&mut Value), expected: Option<&str>| {
+            let mut volume = volume("v", "1Gi", &Value::Null);
+            change(&mut volume["spec"]);
+            assert_eq!(why_unsuitable(&claim(), &volume), expected);
+        };
+        check(&|_| {}, None);
+        check(
+            &|spec| spec["capacity"]["storage"] = "1Mi".into(),
+            Some("requested PV is too small"),
+        );
+        check(
+            &|spec| spec["storageClassName"] = "fast".into(),
+            Some("storageClassName does not match"),
+        );
+        check(
+            &|spec| spec["volumeMode"] = "Block".into(),
+            Some("incompatible volumeMode"),
+        );
+        check(
+            &|spec| spec["accessModes"] = json!(["ReadWriteOncePod"]),
+            Some("incompatible accessMode"),
+        );
+    }
+
+    #[test]
+    fn a_class_may_name_a_folder_and_nothing_else() {
+        let class =
+            |parameters: Value| json!({"metadata": {"name": "fast"}, "parameters": parameters});
+        let says = |parameters: Value| why_impossible(&claim(), &class(parameters));
+        assert_eq!(says(json!({"path": "/mnt/fast"})), None);
+        let volume = new_volume(&claim(), &class(json!({"path": "/mnt/fast"})));
+        assert_eq!(
+            volume["spec"]["csi"]["volumeAttributes"],
+            json!({"path": "/mnt/fast"})
+        );
+        for wrong in [
+            json!({"path": "mnt"}),
+            json!({"path": "/a/../etc"}),
+            json!({"fsType": "xfs"}),
+        ] {
+            assert!(says(wrong.clone()).is_some(), "{wrong}");
+        }
     }
 
     #[test]

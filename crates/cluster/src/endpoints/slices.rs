@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 use stead_controller::resource::{is_terminating, list, text, uid};
 
-use crate::claims::selector_matches;
+use crate::selector::selector_matches;
 
 /// Who keeps a slice.
 pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";

@@ -21,10 +21,13 @@ const POD_SPEC: &[&str] = &[
     "nodeName",
     "nodeSelector",
     "overhead",
+    "priority",
+    "resources",
     "schedulerName",
     "schedulingGates",
     "subdomain",
     "tolerations",
+    "topologySpreadConstraints",
     "volumes",
 ];
 const POD_STATUS: &[&str] = &["conditions", "phase", "podIP", "podIPs"];

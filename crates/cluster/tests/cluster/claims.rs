@@ -1,7 +1,8 @@
 //! Claims and volumes: what is made, bound, protected and given back.
 
 use serde_json::{Value, json};
-use stead_controller::resource::{Resource, has_finalizer, is_terminating, text, uid};
+use stead_controller::call::{CallError, Method, Request, call};
+use stead_controller::resource::{Key, Resource, has_finalizer, is_terminating, text, uid};
 
 use crate::town::Town;
 
@@ -200,4 +201,174 @@ async fn a_claim_whose_volume_was_taken_away_says_that_it_lost_it() {
     assert!(message.contains("lost its PersistentVolume"), "{message}");
     let lost = town.get(&Resource::CLAIMS, "a").await.expect("it stays");
     assert_eq!(uid(&lost), uid(&bound));
+}
+
+fn asks_for(size: &str) -> Value {
+    json!({"spec": {"resources": {"requests": {"storage": size}}}})
+}
+
+async fn try_merge(town: &Town, name: &str, patch: Value) -> Result<Value, CallError> {
+    let key = Key::new("default", name);
+    let request = Request::patch(Method::MergePatch, &Resource::CLAIMS, &key, patch);
+    call(&town.client, request).await
+}
+
+#[tokio::test]
+async fn a_claim_grows_where_its_class_allows_it_and_never_shrinks() {
+    let town = Town::new().await;
+    town.create(&claim("fixed", json!("standard"))).await;
+    until_bound(&town, "fixed").await;
+    let refused = try_merge(&town, "fixed", asks_for("2Gi"))
+        .await
+        .expect_err("its class does not allow it");
+    assert_eq!(refused.code(), 403);
+    let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "elastic"},
+        "provisioner": "stead.dev/volume", "allowVolumeExpansion": true});
+    town.create(&class).await;
+    town.create(&claim("grows", json!("elastic"))).await;
+    let bound = until_bound(&town, "grows").await;
+    try_merge(&town, "grows", asks_for("2Gi"))
+        .await
+        .expect("it may grow");
+    let grown = town
+        .until_one("it has grown", &Resource::CLAIMS, "grows", |own| {
+            own["status"]["capacity"]["storage"] == "2Gi"
+        })
+        .await;
+    assert!(
+        grown["status"]["conditions"]
+            .as_array()
+            .is_none_or(Vec::is_empty)
+    );
+    let name = text(&bound, "/spec/volumeName");
+    let volume = town.get(&Resource::VOLUMES, name).await.expect("a volume");
+    assert_eq!(volume["spec"]["capacity"]["storage"], "2Gi");
+    town.until_told("VolumeResizeSuccessful", "grows").await;
+    let refused = try_merge(&town, "grows", asks_for("1Gi"))
+        .await
+        .expect_err("it never shrinks");
+    assert_eq!(refused.code(), 422);
+}
+
+#[tokio::test]
+async fn what_becomes_of_a_volume_is_what_its_policy_says_in_the_end() {
+    let town = Town::new().await;
+    for (name, policy) in [("kept", "Retain"), ("doomed", "Delete")] {
+        town.create(&claim(name, json!("standard"))).await;
+        let bound = until_bound(&town, name).await;
+        let volume = text(&bound, "/spec/volumeName").to_owned();
+        let patch = json!({"spec": {"persistentVolumeReclaimPolicy": "Retain"}});
+        town.merge(&Resource::VOLUMES, &volume, patch).await;
+        town.delete(&Resource::CLAIMS, name, "Background").await;
+        town.until_one("it is released", &Resource::VOLUMES, &volume, |own| {
+            text(own, "/status/phase") == "Released"
+        })
+        .await;
+        let patch = json!({"spec": {"persistentVolumeReclaimPolicy": policy}});
+        town.merge(&Resource::VOLUMES, &volume, patch).await;
+        if policy == "Delete" {
+            town.until_gone(&Resource::VOLUMES, &volume).await;
+        } else {
+            // Another claim's volume comes and goes meanwhile: the controller has been at work.
+            town.create(&claim("mark", json!("standard"))).await;
+            let mark = until_bound(&town, "mark").await;
+            town.delete(&Resource::CLAIMS, "mark", "Background").await;
+            town.until_gone(&Resource::VOLUMES, text(&mark, "/spec/volumeName"))
+                .await;
+            let kept = town.get(&Resource::VOLUMES, &volume).await.expect("kept");
+            assert!(!is_terminating(&kept));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_volume_that_nobody_here_can_delete_says_so() {
+    let town = Town::new().await;
+    let mut by_hand = volume("disk", "1Gi", "Delete");
+    by_hand["spec"]["csi"] = json!(null);
+    by_hand["spec"]["hostPath"] = json!({"path": "/mnt/disk"});
+    town.create(&by_hand).await;
+    let mut named = claim("a", json!(""));
+    named["spec"]["volumeName"] = "disk".into();
+    town.create(&named).await;
+    until_bound(&town, "a").await;
+    town.delete(&Resource::CLAIMS, "a", "Background").await;
+    let message = town.until_told("VolumeFailedDelete", "disk").await;
+    assert!(
+        message.contains("no deletable volume plugin matched"),
+        "{message}"
+    );
+    town.until_one("it failed", &Resource::VOLUMES, "disk", |own| {
+        text(own, "/status/phase") == "Failed"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_claim_that_names_its_volume_gets_that_one_or_is_told_why_not() {
+    let town = Town::new().await;
+    town.create(&volume("small", "512Mi", "Retain")).await;
+    town.create(&volume("large", "5Gi", "Retain")).await;
+    let mut named = claim("a", json!(""));
+    named["spec"]["volumeName"] = "small".into();
+    town.create(&named).await;
+    let message = town.until_told("VolumeMismatch", "a").await;
+    assert_eq!(
+        message,
+        "Cannot bind to requested volume \"small\": requested PV is too small"
+    );
+    let mut labelled = volume("labelled", "1Gi", "Retain");
+    labelled["metadata"]["labels"] = json!({"disk": "fast"});
+    town.create(&labelled).await;
+    let mut picky = claim("b", json!(""));
+    picky["spec"]["selector"] = json!({"matchLabels": {"disk": "fast"}});
+    picky["spec"]["resources"]["requests"]["storage"] = "1Mi".into();
+    town.create(&picky).await;
+    let bound = until_bound(&town, "b").await;
+    assert_eq!(text(&bound, "/spec/volumeName"), "labelled");
+}
+
+#[tokio::test]
+async fn a_class_may_keep_its_volumes_in_another_folder() {
+    let town = Town::new().await;
+    let class = |name: &str, path: &str| {
+        json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name},
+            "provisioner": "stead.dev/volume", "parameters": {"path": path}})
+    };
+    town.create(&class("fast", "/mnt/fast")).await;
+    town.create(&claim("a", json!("fast"))).await;
+    let bound = until_bound(&town, "a").await;
+    let name = text(&bound, "/spec/volumeName");
+    let volume = town.get(&Resource::VOLUMES, name).await.expect("a volume");
+    assert_eq!(
+        volume["spec"]["csi"]["volumeAttributes"]["path"],
+        "/mnt/fast"
+    );
+    town.create(&class("odd", "fast")).await;
+    town.create(&claim("b", json!("odd"))).await;
+    let message = town.until_told("ProvisioningFailed", "b").await;
+    assert!(message.contains("must be an absolute path"), "{message}");
+}
+
+#[tokio::test]
+async fn many_pods_share_a_claim_of_the_shared_kind() {
+    let town = Town::new().await;
+    let mut shared = claim("shared", json!("standard"));
+    shared["spec"]["accessModes"] = json!(["ReadWriteMany", "ReadOnlyMany"]);
+    town.create(&shared).await;
+    for name in ["one", "two"] {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "default", "name": name},
+            "spec": {"containers": [{"name": "c", "image": "i"}],
+                "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "shared"}}]}});
+        town.create(&pod).await;
+        town.until_one("it runs", &Resource::PODS, name, |pod| {
+            text(pod, "/status/phase") == "Running"
+        })
+        .await;
+    }
+    let bound = until_bound(&town, "shared").await;
+    assert_eq!(
+        bound["status"]["accessModes"],
+        json!(["ReadWriteMany", "ReadOnlyMany"])
+    );
 }

@@ -616,6 +616,7 @@ fn resource(object: &Value) -> Resource {
         Resource::STATEFUL_SETS,
         Resource::STORAGE_CLASSES,
         Resource::DISRUPTION_BUDGETS,
+        Resource::PRIORITY_CLASSES,
     ];
     let kind = text(object, "/kind");
     known

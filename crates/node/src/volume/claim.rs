@@ -1,7 +1,8 @@
 //! Folders of claims: made when first needed, deleted only when the volume's policy asks for it.
 //!
-//! Deletion: the PersistentVolume carries a deletion timestamp *and* our finalizer. The folder is renamed into the trash
-//! first, removed there, and only then is the finalizer dropped. Nothing else ever removes a claim's data.
+//! Deletion: the PersistentVolume carries a deletion timestamp *and* our finalizer, and its reclaim policy is Delete. The
+//! folder is renamed into the trash first, removed there, and only then is the finalizer dropped. Nothing else ever
+//! removes a claim's data: of a volume that is to be retained only the object goes.
 
 use std::fs;
 use std::io;
@@ -22,13 +23,62 @@ pub(crate) const DRIVER: &str = "volume.stead.dev";
 /// Kept on a volume until its data is gone.
 pub(crate) const FINALIZER: &str = "stead.dev/volume";
 
+/// The attribute of a volume that lies in a folder of its storage class, and not in the data folder.
+const FOLDER: &str = "path";
+
+/// Where volumes of one kind are, and the trash on the same file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Home {
+    volumes: PathBuf,
+    trash: PathBuf,
+}
+
+impl Home {
+    /// The home of volumes whose class names no folder.
+    fn of_node(node: &Path) -> Home {
+        Home {
+            volumes: node.join("volumes"),
+            trash: node.join("trash"),
+        }
+    }
+
+    /// The home of a volume of ours. `None` when it names a folder that is no absolute path.
+    fn of(node: &Path, volume: &core::PersistentVolume) -> Option<Home> {
+        let csi = volume.spec.as_ref()?.csi.as_ref()?;
+        let attributes = csi.volume_attributes.as_ref();
+        let Some(folder) = attributes.and_then(|attributes| attributes.get(FOLDER)) else {
+            return Some(Home::of_node(node));
+        };
+        let folder = PathBuf::from(folder);
+        let mut parts = folder.components();
+        let plain = folder.is_absolute()
+            && parts.all(|part| !matches!(part, std::path::Component::ParentDir));
+        plain.then(|| Home {
+            trash: folder.join(".trash"),
+            volumes: folder,
+        })
+    }
+}
+
 /// The folder behind a PersistentVolume.
 pub(crate) fn folder(node: &Path, volume: &core::PersistentVolume) -> Result<Ready, MountError> {
     let empty = core::PersistentVolumeSpec::default();
     let spec = volume.spec.as_ref().unwrap_or(&empty);
     if let Some(handle) = handle(volume) {
+        let home = Home::of(node, volume).ok_or_else(|| {
+            MountError::Missing(format!(
+                "volume {handle} names a folder that is no absolute path"
+            ))
+        })?;
+        // A class's folder is the user's: a disk that is not mounted must not be mistaken for an empty one.
+        if home != Home::of_node(node) && !home.volumes.is_dir() {
+            return Err(MountError::Missing(format!(
+                "the folder {} of volume {handle}'s storage class is not there: make it, or mount its disk",
+                home.volumes.display()
+            )));
+        }
         let path =
-            make(node, handle).map_err(io_error(format!("make the folder of volume {handle}")))?;
+            make(&home, handle).map_err(io_error(format!("make the folder of volume {handle}")))?;
         return Ok(Ready {
             path,
             read_only: false,
@@ -62,13 +112,13 @@ pub(crate) fn handle(volume: &core::PersistentVolume) -> Option<&str> {
 }
 
 /// Makes the folder under another name, so that it is there whole or not at all.
-fn make(node: &Path, handle: &str) -> io::Result<PathBuf> {
-    let volumes = node.join("volumes");
+fn make(home: &Home, handle: &str) -> io::Result<PathBuf> {
+    let volumes = &home.volumes;
     let path = volumes.join(handle);
     if path.is_dir() {
         return Ok(path);
     }
-    fs::create_dir_all(&volumes)?;
+    fs::create_dir_all(volumes)?;
     let fresh = volumes.join(format!(".new-{handle}"));
     match fs::create_dir(&fresh) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -81,7 +131,7 @@ fn make(node: &Path, handle: &str) -> io::Result<PathBuf> {
         Err(_) if path.is_dir() => {}
         other => other?,
     }
-    sync(&volumes)?;
+    sync(volumes)?;
     Ok(path)
 }
 
@@ -101,16 +151,16 @@ pub(crate) fn is_condemned(volume: &core::PersistentVolume) -> bool {
 }
 
 /// Moves the folder of a condemned volume into the trash and removes it there.
-pub(crate) fn remove(node: &Path, handle: &str, uid: &str) -> io::Result<()> {
-    let trash = node.join("trash");
-    fs::create_dir_all(&trash)?;
+pub(crate) fn remove(home: &Home, handle: &str, uid: &str) -> io::Result<()> {
+    let trash = &home.trash;
+    fs::create_dir_all(trash)?;
     let grave = trash.join(format!("{handle}.{uid}"));
-    match fs::rename(node.join("volumes").join(handle), &grave) {
+    match fs::rename(home.volumes.join(handle), &grave) {
         // It was never made, or is in the trash already.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => {
             other?;
-            sync(&trash)?;
+            sync(trash)?;
         }
     }
     clear(&grave)
@@ -134,6 +184,14 @@ pub(crate) fn empty_trash(node: &Path) -> io::Result<()> {
     }
 }
 
+/// The data that goes with a condemned volume: none but where the policy is to delete it.
+fn doomed(node: &Path, volume: &core::PersistentVolume) -> Option<(Home, String)> {
+    let spec = volume.spec.as_ref()?;
+    let deletes = spec.persistent_volume_reclaim_policy.as_deref() == Some("Delete");
+    let handle = handle(volume).filter(|_| deletes)?;
+    Some((Home::of(node, volume)?, handle.to_owned()))
+}
+
 /// Deletes a condemned volume once no pod uses it, then lets its object go. Repeated until it is done.
 pub(crate) async fn reclaim(
     shared: &Shared,
@@ -142,14 +200,14 @@ pub(crate) async fn reclaim(
 ) {
     let name = volume.name_any();
     let uid = volume.uid().unwrap_or_default();
-    if let Some(handle) = handle(&volume).map(str::to_owned) {
-        let folder = shared.node.join("volumes").join(&handle);
+    if let Some((home, handle)) = doomed(&shared.node, &volume) {
+        let folder = home.volumes.join(&handle);
         while shared.in_use.contains(&folder) {
             tokio::time::sleep(TRY_AGAIN).await;
         }
         loop {
-            let (node, handle, uid) = (shared.node.clone(), handle.clone(), uid.clone());
-            match tokio::task::spawn_blocking(move || remove(&node, &handle, &uid)).await {
+            let (home, handle, uid) = (home.clone(), handle.clone(), uid.clone());
+            match tokio::task::spawn_blocking(move || remove(&home, &handle, &uid)).await {
                 Ok(Ok(())) => break,
                 Ok(Err(error)) => {
                     tracing::warn!(volume = name, %error, "could not delete a volume; trying again")
@@ -231,12 +289,49 @@ mod tests {
             fs::read_to_string(again.path.join("data")).expect("still there"),
             "kept"
         );
-        remove(at, "h", "u").expect("removed");
+        let home = Home::of_node(at);
+        remove(&home, "h", "u").expect("removed");
         assert!(!first.path.exists() && !at.join("trash/h.u").exists());
-        remove(at, "h", "u").expect("a second time is no error");
+        remove(&home, "h", "u").expect("a second time is no error");
         fs::create_dir_all(at.join("trash/left.x/deep")).expect("left by a crash");
         empty_trash(at).expect("emptied");
         assert!(!at.join("trash/left.x").exists());
+    }
+
+    #[test]
+    fn only_a_policy_of_delete_dooms_the_data() {
+        let node = Path::new("/node");
+        let mut own = volume("h", true, &[FINALIZER]);
+        assert_eq!(doomed(node, &own), None, "no policy");
+        for (policy, expected) in [("Retain", false), ("Delete", true)] {
+            let spec = own.spec.as_mut().expect("a spec");
+            spec.persistent_volume_reclaim_policy = Some(policy.to_owned());
+            assert_eq!(doomed(node, &own).is_some(), expected, "{policy}");
+        }
+    }
+
+    #[test]
+    fn a_volume_may_lie_in_the_folder_of_its_class_if_that_is_there() {
+        let (node, disk) = (
+            tempfile::tempdir().expect("a folder"),
+            tempfile::tempdir().expect("a folder"),
+        );
+        let at = |path: &Path| {
+            let attributes = json!({"path": path});
+            let spec = json!({"csi": {"driver": DRIVER, "volumeHandle": "h", "volumeAttributes": attributes}});
+            serde_json::from_value(json!({"metadata": {"name": "v"}, "spec": spec}))
+                .expect("a volume")
+        };
+        let own = at(disk.path());
+        let made = folder(node.path(), &own).expect("made");
+        assert_eq!(made.path, disk.path().join("h"));
+        let home = Home::of(node.path(), &own).expect("a home");
+        remove(&home, "h", "u").expect("removed");
+        assert!(!made.path.exists() && !disk.path().join(".trash/h.u").exists());
+        let missing = folder(node.path(), &at(&disk.path().join("unmounted")));
+        let said = missing.err().expect("refused").to_string();
+        assert!(said.contains("mount its disk"), "{said}");
+        assert!(folder(node.path(), &at(Path::new("/a/../b"))).is_err());
     }
 
     #[test]

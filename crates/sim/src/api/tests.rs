@@ -135,7 +135,7 @@ impl Pair {
         let environment = Environment {
             service_range: "10.96.0.0/16".to_owned(),
             address: "127.0.0.1:6443".to_owned(),
-            token_key: [7; 32],
+            token_key: stead_apiserver::TokenKey::generate().unwrap(),
             assume_accounts: true,
         };
         // Each request has a seed and a second of its own: UIDs differ, and times tell.

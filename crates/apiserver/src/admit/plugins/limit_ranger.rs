@@ -1,11 +1,11 @@
 //! LimitRanger: what a namespace's limit ranges give to containers that ask for nothing, and the bounds they keep.
 
 use serde_json::{Value, json};
-use stead_schema::Kind;
+use stead_schema::{Kind, quantity};
 
 use crate::admit::pod_spec_containers::is_sidecar;
 use crate::admit::read::{dig, entries, get, has, list, map_mut, object_mut, text};
-use crate::admit::{Context, Refusal, amount};
+use crate::admit::{Context, Refusal};
 
 const NOTE: &str = "kubernetes.io/limit-ranger";
 
@@ -88,7 +88,7 @@ pub(super) fn check(kind: &Kind, object: &Value, context: &Context<'_>) -> Resul
                 bounds(
                     &limit,
                     "PersistentVolumeClaim",
-                    &|field, name| amount::nano(dig(resources, &[field, name])),
+                    &|field, name| quantity::nanos_of(dig(resources, &[field, name])),
                     &mut problems,
                 );
             }
@@ -116,7 +116,7 @@ fn each_container(pod: &Value, limit: &Value, problems: &mut Vec<String>) {
             bounds(
                 limit,
                 "Container",
-                &|field, name| amount::nano(dig(resources, &[field, name])),
+                &|field, name| quantity::nanos_of(dig(resources, &[field, name])),
                 problems,
             );
         }
@@ -125,7 +125,7 @@ fn each_container(pod: &Value, limit: &Value, problems: &mut Vec<String>) {
 
 /// What all containers need together; init containers run one after another, sidecars beside the rest.
 fn whole_pod(spec: &Value, field: &str, name: &str) -> Option<i128> {
-    let of = |container: &Value| amount::nano(dig(container, &["resources", field, name]));
+    let of = |container: &Value| quantity::nanos_of(dig(container, &["resources", field, name]));
     let own = list(spec, "containers").iter().map(of);
     let sidecars = list(spec, "initContainers")
         .iter()
@@ -148,7 +148,7 @@ fn bounds(
 ) {
     let shown = |amount: &Value| amount.as_str().unwrap_or("").to_owned();
     for (name, least) in entries(limit, "min") {
-        let bound = amount::nano(least).unwrap_or(0);
+        let bound = quantity::nanos_of(least).unwrap_or(0);
         match asked("requests", name) {
             None => problems.push(format!(
                 "minimum {name} usage per {what} is {}.  No request is specified",
@@ -165,7 +165,7 @@ fn bounds(
         }
     }
     for (name, most) in entries(limit, "max") {
-        let bound = amount::nano(most).unwrap_or(0);
+        let bound = quantity::nanos_of(most).unwrap_or(0);
         let field = if what == "PersistentVolumeClaim" {
             "requests"
         } else {
@@ -190,7 +190,7 @@ fn bounds(
 
 /// A quantity in billionths as people write it.
 fn plain(nano: i128) -> String {
-    if amount::is_whole(nano) {
+    if quantity::is_whole(nano) {
         format!("{}", nano / 1_000_000_000)
     } else {
         format!("{}m", nano / 1_000_000)

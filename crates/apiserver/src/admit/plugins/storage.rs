@@ -2,10 +2,11 @@
 //! volumes a finalizer that guards them in use, and only bound claims of a class that allows it grow.
 
 use serde_json::{Value, json};
+use stead_schema::quantity;
 
 use crate::admit::metadata::annotation;
 use crate::admit::read::{dig, get, has, list, list_mut, map_mut, object_mut, text, yes};
-use crate::admit::{Context, Refusal, amount};
+use crate::admit::{Context, Refusal};
 
 /// Guards a claim that a pod uses.
 pub(super) const CLAIM_FINALIZER: &str = "kubernetes.io/pvc-protection";
@@ -62,7 +63,7 @@ pub(super) fn protect(object: &mut Value, finalizer: &str) {
 /// Only a bound claim of a class that allows it may ask for more than before.
 pub(super) fn may_grow(old: &Value, new: &Value, context: &Context<'_>) -> Result<(), Refusal> {
     let size = |claim: &Value| {
-        amount::nano(dig(claim, &["spec", "resources", "requests", "storage"])).unwrap_or(0)
+        quantity::nanos_of(dig(claim, &["spec", "resources", "requests", "storage"])).unwrap_or(0)
     };
     if size(new) <= size(old) {
         return Ok(());
