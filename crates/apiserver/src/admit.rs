@@ -227,6 +227,11 @@ pub(crate) fn scale(scale: &Value) -> Result<(), Refusal> {
     refuse(wrong)
 }
 
+/// Whether a pod asks for no cpu and no memory at all.
+pub(crate) fn is_best_effort(pod: &Value) -> bool {
+    qos::class(read::get(pod, "spec")) == "BestEffort"
+}
+
 /// Whether a PUT to a name that is not there creates the object.
 pub(crate) fn allows_create_on_update(kind: &Kind) -> bool {
     strategy::of(kind).create_on_update

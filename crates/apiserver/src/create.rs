@@ -7,6 +7,7 @@ use serde_json::Value;
 use stead_schema::Kind;
 
 use crate::admit;
+use crate::authorize;
 use crate::decode::Decoded;
 use crate::handle::{Outcome, Reply, Scene, encoded};
 use crate::object;
@@ -213,9 +214,17 @@ fn admitted_create(
     let warnings = admit::create(kind, object, &scene.admission(&cluster))
         .map_err(|refusal| refused(kind, &name, refusal))?;
     scene.warnings.extend(warnings);
+    given(scene, kind, object)?;
     // Admission works with Go's eyes; what it leaves is written as Go writes it.
     stead_schema::prune(&kind.api_version(), kind.kind, object);
     Ok(())
+}
+
+/// Nobody gives away rights that they do not have themselves.
+pub(crate) fn given(scene: &Scene<'_>, kind: &Kind, object: &Value) -> Result<(), Status> {
+    let name = object::name(object);
+    authorize::may_give(&scene.asked.user, kind, object, scene.view)
+        .map_err(|why| Status::forbidden(kind.group, kind.plural, name, &why))
 }
 
 /// A refusal of admission as an answer about the object.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -138,6 +138,10 @@ async fn admitted(
         Ok(user) => user,
         Err(status) => return refused(&status),
     };
+    let user = match impersonated(&server, user, request.headers()) {
+        Ok(user) => user,
+        Err(status) => return refused(&status),
+    };
     if let Err(status) = permitted(&server, &user, &request) {
         return refused(&status);
     }
@@ -150,6 +154,60 @@ fn answered(server: ApiServer, user: User, request: Request<Incoming>) -> Boxed<
         user,
         request.map(|body| body.map_err(Into::into).boxed_unsync()),
     )
+}
+
+/// The user that the caller asks to be taken for (`kubectl --as`), if a role allows that; else the caller.
+///
+/// # Errors
+/// 403 where the caller may not, 400 for groups or more without a user.
+fn impersonated(server: &ApiServer, user: User, headers: &HeaderMap) -> Result<User, Status> {
+    let texts = |name: &str| -> Vec<String> {
+        let all = headers.get_all(name).iter();
+        all.filter_map(|value| value.to_str().ok().map(str::to_owned))
+            .collect()
+    };
+    let (names, mut groups) = (texts("impersonate-user"), texts("impersonate-group"));
+    let Some(name) = names.into_iter().next().filter(|name| !name.is_empty()) else {
+        let asks = headers
+            .keys()
+            .any(|name| name.as_str().starts_with("impersonate-"));
+        let words = "requested to impersonate groups, a UID or extra data without a user";
+        return if asks {
+            Err(Status::bad_request(words))
+        } else {
+            Ok(user)
+        };
+    };
+    let account = name
+        .strip_prefix("system:serviceaccount:")
+        .and_then(|own| own.split_once(':'));
+    let may = |resource: &str, namespace: &str, name: &str| {
+        let asked = Attributes {
+            verb: "impersonate",
+            resource,
+            namespace,
+            name,
+            ..Attributes::default()
+        };
+        decide(server, &user, &asked)
+    };
+    match account {
+        Some((namespace, name)) => may("serviceaccounts", namespace, name)?,
+        None => may("users", "", &name)?,
+    }
+    for group in &groups {
+        may("groups", "", group)?;
+    }
+    if let Some((namespace, _)) = account.filter(|_| groups.is_empty()) {
+        groups = vec![
+            "system:serviceaccounts".to_owned(),
+            format!("system:serviceaccounts:{namespace}"),
+        ];
+    }
+    if name == "system:anonymous" {
+        return Ok(User::anonymous());
+    }
+    Ok(User::new(name, groups))
 }
 
 /// Strangers get health and version; everybody else what RBAC grants.

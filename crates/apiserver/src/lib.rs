@@ -28,6 +28,7 @@ mod object;
 mod options;
 mod patch;
 pub mod pki;
+pub mod quota;
 mod render;
 mod request;
 mod reviews;

@@ -8,7 +8,7 @@ use stead_schema::Kind;
 
 use crate::admit;
 use crate::convert;
-use crate::create::{insert, refused, track_fields, typed};
+use crate::create::{given, insert, refused, track_fields, typed};
 use crate::handle::{Outcome, Reply, Scene, encoded};
 use crate::object;
 use crate::render;
@@ -185,6 +185,7 @@ pub(crate) fn admitted(
     let warnings = admit::update(kind, rules, &old, &mut new, &scene.admission(&cluster))
         .map_err(|refusal| refused(kind, &name, refusal))?;
     scene.warnings.extend(warnings);
+    given(scene, kind, &new)?;
     object::copy_meta(&old, &mut new, "resourceVersion");
     stead_schema::prune(&kind.api_version(), kind.kind, &mut new);
     Ok(settle(scene, stored, &old, new))

@@ -159,6 +159,130 @@ async fn a_service_account_may_what_its_roles_say() {
     alone.shutdown().await;
 }
 
+/// Posts as this client; gives the code and the answer.
+async fn post(client: &Client, path: &str, body: Value) -> (StatusCode, Value) {
+    let request = http::Request::post(path)
+        .header("Content-Type", "application/json")
+        .body(body.to_string().into_bytes().into())
+        .expect("a request");
+    let response = client.send(request).await.expect("an answer");
+    let code = response.status();
+    let bytes = http_body_util::BodyExt::collect(response.into_body())
+        .await
+        .expect("a body")
+        .to_bytes();
+    (code, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+}
+
+const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
+
+/// Makes a service account of this name and a client with a token of it, asked for with this spec.
+async fn account(alone: &Alone, admin: &Client, name: &str, spec: Value) -> Client {
+    let made = json!({"metadata": {"name": name}});
+    // Another token of the same account is fine.
+    post(admin, ACCOUNTS, made).await;
+    let (code, issued) = post(
+        admin,
+        &format!("{ACCOUNTS}/{name}/token"),
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}),
+    )
+    .await;
+    assert_eq!(code, StatusCode::CREATED, "{issued}");
+    let token = issued["status"]["token"].as_str().expect("a token");
+    client(alone, bearer(token)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_opens_the_server_only_for_its_audience_and_as_long_as_its_pod_lives() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let alone = alone(dir.path(), ANY).await.expect("a server");
+    let admin = client(&alone, |_| {}).await;
+    let vault = account(&alone, &admin, "app", json!({"audiences": ["vault"]})).await;
+    assert_eq!(code(&vault, "/api").await, StatusCode::UNAUTHORIZED);
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"serviceAccountName": "app", "containers": [{"name": "c", "image": "i"}]}});
+    let (made, answer) = post(&admin, pods, pod).await;
+    assert_eq!(made, StatusCode::CREATED, "{answer}");
+    let bound = json!({"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": answer["metadata"]["uid"]}});
+    let app = account(&alone, &admin, "app", bound).await;
+    assert_eq!(code(&app, "/api").await, StatusCode::OK);
+    let keys = app
+        .request::<Value>(
+            http::Request::get("/openid/v1/jwks")
+                .body(Vec::new())
+                .expect("a request"),
+        )
+        .await
+        .expect("keys");
+    assert_eq!(keys["keys"][0]["alg"], "ES256");
+    assert_eq!(
+        code(&app, "/.well-known/openid-configuration").await,
+        StatusCode::OK
+    );
+    assert_eq!(code(&app, "/metrics").await, StatusCode::FORBIDDEN);
+    let now = DeleteParams::default().grace_period(0);
+    Api::<Pod>::namespaced(admin, "default")
+        .delete("p", &now)
+        .await
+        .expect("deleted");
+    assert_eq!(code(&app, "/api").await, StatusCode::UNAUTHORIZED);
+    alone.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gives_away_more_than_they_have() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let alone = alone(dir.path(), ANY).await.expect("a server");
+    let admin = client(&alone, |_| {}).await;
+    let app = account(&alone, &admin, "app", json!({})).await;
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let roles = format!("{rbac}/namespaces/default/roles");
+    let bindings = format!("{rbac}/namespaces/default/rolebindings");
+    let role = |name: &str, group: &str, resource: &str, verb: &str| json!({"metadata": {"name": name}, "rules": [{"verbs": [verb], "apiGroups": [group], "resources": [resource]}]});
+    let binding = |name: &str, kind: &str, role: &str| {
+        json!({"metadata": {"name": name}, "subjects": [{"kind": "ServiceAccount", "name": "app", "namespace": "default"}],
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role}})
+    };
+    let mut giver = role("giver", "rbac.authorization.k8s.io", "roles", "create");
+    giver["rules"][0]["resources"] = json!(["roles", "rolebindings"]);
+    post(&admin, &roles, giver).await;
+    post(&admin, &roles, role("reader", "", "configmaps", "get")).await;
+    for name in ["giver", "reader"] {
+        let (code, answer) = post(&admin, &bindings, binding(name, "Role", name)).await;
+        assert_eq!(code, StatusCode::CREATED, "{answer}");
+    }
+    let mine = role("mine", "", "configmaps", "get");
+    assert_eq!(post(&app, &roles, mine).await.0, StatusCode::CREATED);
+    let (code, answer) = post(&app, &roles, role("more", "", "secrets", "get")).await;
+    assert_eq!(code, StatusCode::FORBIDDEN);
+    let said = answer["message"].as_str().expect("a message");
+    assert!(said.contains("not currently held"), "{said}");
+    let all = binding("all", "ClusterRole", "cluster-admin");
+    assert_eq!(post(&app, &bindings, all).await.0, StatusCode::FORBIDDEN);
+    alone.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_as_another_gets_what_the_other_may_if_allowed_to() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let alone = alone(dir.path(), ANY).await.expect("a server");
+    let admin = client(&alone, |_| {}).await;
+    let app = account(&alone, &admin, "app", json!({})).await;
+    let as_app = async |client: &Client, path: &str| {
+        let request = http::Request::get(path)
+            .header("Impersonate-User", "system:serviceaccount:default:app")
+            .body(kube::client::Body::empty())
+            .expect("a request");
+        client.send(request).await.expect("an answer").status()
+    };
+    let secrets = "/api/v1/namespaces/default/secrets";
+    assert_eq!(code(&admin, secrets).await, StatusCode::OK);
+    assert_eq!(as_app(&admin, secrets).await, StatusCode::FORBIDDEN);
+    assert_eq!(as_app(&admin, "/api").await, StatusCode::OK);
+    assert_eq!(as_app(&app, "/api").await, StatusCode::FORBIDDEN);
+    alone.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_are_watched_and_outlive_a_restart_with_the_same_certificates() {
     let dir = tempfile::tempdir().expect("a folder");

@@ -244,7 +244,7 @@ fn secrets_are_for_their_owner_only() {
             .mode()
             & 0o777
     };
-    assert_eq!(mode("pki/tokens.key"), 0o600);
+    assert_eq!(mode("pki/tokens.p8"), 0o600);
     assert_eq!(mode("lock"), 0o600);
     assert_eq!(mode("store.redb"), 0o600);
 }

@@ -1,10 +1,16 @@
-//! What a cluster has from the start: its namespaces, the default storage class, two priority classes, and the service
-//! under which pods find the API. What is there is left as it is: its owner may have changed it.
+//! What a cluster has from the start: its namespaces, the default storage class, two priority classes, the roles that
+//! charts bind to, and the service under which pods find the API. What is there is left as it is: its owner may have changed it.
+
+mod roles;
+
+use std::net::SocketAddr;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use stead_controller::call::{CallError, Request, call};
+use stead_controller::call::{CallError, Method, Request, call};
 use stead_controller::resource::{Key, Resource};
+
+use crate::balancer::Machine;
 
 /// The cluster IP of `default/kubernetes`: the first of the default service range.
 const API_SERVICE_IP: &str = "10.96.0.1";
@@ -13,7 +19,7 @@ const API_SERVICE_IP: &str = "10.96.0.1";
 ///
 /// # Errors
 /// The first object that could not be made.
-pub(crate) async fn ensure(client: &kube::Client, api_port: u16) -> Result<(), CallError> {
+pub(crate) async fn ensure(client: &kube::Client, api: SocketAddr) -> Result<(), CallError> {
     let namespaces = ["default", "kube-system", "kube-public", "kube-node-lease"].map(namespace);
     create_all(client, namespaces.into()).await?;
     let rest = vec![
@@ -30,9 +36,45 @@ pub(crate) async fn ensure(client: &kube::Client, api_port: u16) -> Result<(), C
             2_000_000_000,
             "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
         ),
-        api_service(api_port),
     ];
-    create_all(client, rest).await
+    let rest = rest.into_iter().chain(roles::all()).collect();
+    let (rest, service, slice) = futures::join!(
+        create_all(client, rest),
+        keep(client, api_service(api.port())),
+        keep(client, api_slice(api)),
+    );
+    rest.and(service).and(slice)
+}
+
+/// Makes an object, or puts it right where its ports or addresses are others: the API may listen elsewhere today.
+async fn keep(
+    client: &kube::Client,
+    (resource, object): (Resource, Value),
+) -> Result<(), CallError> {
+    let key = Key::of(&object);
+    let known = match call(client, Request::get(&resource, &key)).await {
+        Ok(known) => known,
+        Err(error) if error.is_not_found() => return create(client, resource, object).await,
+        Err(error) => return Err(error),
+    };
+    let fields = ["/endpoints/0/addresses", "/ports", "/spec/ports"];
+    if fields
+        .iter()
+        .all(|field| known.pointer(field) == object.pointer(field))
+    {
+        return Ok(());
+    }
+    let mut new = known;
+    for field in ["endpoints", "ports"] {
+        if let Some(value) = object.get(field) {
+            new[field] = value.clone();
+        }
+    }
+    if let Some(ports) = object.pointer("/spec/ports") {
+        new["spec"]["ports"] = ports.clone();
+    }
+    let request = Request::patch(Method::Put, &resource, &key, new);
+    call(client, request).await.map(drop)
 }
 
 async fn create_all(
@@ -85,6 +127,7 @@ fn storage_class() -> (Resource, Value) {
         "metadata": {"name": "standard", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
         "provisioner": "stead.dev/volume",
         "reclaimPolicy": "Delete",
+        "allowVolumeExpansion": true,
         "volumeBindingMode": "Immediate",
     });
     (Resource::STORAGE_CLASSES, class)
@@ -114,4 +157,22 @@ fn api_service(port: u16) -> (Resource, Value) {
         },
     });
     (Resource::SERVICES, service)
+}
+
+/// Where the API answers. upstream: its server keeps this slice itself.
+fn api_slice(api: SocketAddr) -> (Resource, Value) {
+    let address = match Machine::this() {
+        Some(machine) if api.ip().is_unspecified() => machine.address,
+        Some(_) | None => api.ip(),
+    };
+    let family = if address.is_ipv6() { "IPv6" } else { "IPv4" };
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"namespace": "default", "name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": family,
+        "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": api.port(), "protocol": "TCP"}],
+    });
+    (Resource::ENDPOINT_SLICES, slice)
 }

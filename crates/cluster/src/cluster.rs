@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::balancer::Machine;
 use crate::bootstrap;
 use crate::controllers::Controllers;
 use crate::stop::{self, StopEvent};
@@ -192,7 +193,7 @@ impl Cluster {
         )?;
         let kubeconfig = pki.write_kubeconfig(&options.data_dir, &api_url)?;
         let serving = serve(api, listener, pki.server_config()?);
-        let bootstrapping = bootstrap(api, address.port());
+        let bootstrapping = bootstrap(api, address);
         let (bootstrapped, node) = futures::join!(bootstrapping, start_node(api, &options));
         let node = node?;
         let tier_sentence = node.tier_sentence().to_owned();
@@ -209,7 +210,7 @@ impl Cluster {
             return Err(error);
         }
         api.set_node(node.service());
-        let small = small_controllers(api, pki.ca, options.workloads);
+        let small = small_controllers(api, pki.ca, options.workloads, node.tier());
         let controllers = Task::spawn(|stop| small.run(stop.wait()));
         let client = client_of(api, "statefulset-controller");
         let sets = options
@@ -321,9 +322,9 @@ fn in_process(api: &ApiServer, user: User, agent: &str) -> kube::Client {
     kube::Client::new(service, "default")
 }
 
-async fn bootstrap(api: &ApiServer, port: u16) -> Result<(), StartError> {
+async fn bootstrap(api: &ApiServer, address: SocketAddr) -> Result<(), StartError> {
     let client = client_of(api, "bootstrap");
-    bootstrap::ensure(&client, port)
+    bootstrap::ensure(&client, address)
         .await
         .map_err(|error| StartError::Bootstrap(Box::new(error)))
 }
@@ -342,12 +343,23 @@ async fn start_node(api: &ApiServer, options: &Options) -> Result<Node, StartErr
     Ok(Node::start(in_process(api, user, "kubelet"), node).await?)
 }
 
-fn small_controllers(api: &ApiServer, certificate: String, workloads: bool) -> Controllers {
+fn small_controllers(
+    api: &ApiServer,
+    certificate: String,
+    workloads: bool,
+    tier: Tier,
+) -> Controllers {
     let api = api.clone();
+    // Only in this tier there is a network that carries the machine's address to the pods.
+    let balancer = match tier {
+        Tier::Containers => Machine::this(),
+        Tier::Rootless | Tier::Processes => None,
+    };
     Controllers {
         clients: Arc::new(move |name: &str| client_of(&api, name)),
         certificate,
         workloads,
+        balancer,
     }
 }
 

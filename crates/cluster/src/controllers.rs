@@ -2,9 +2,12 @@
 
 use futures::FutureExt as _;
 
+use crate::balancer::Machine;
 use crate::informer::{Clients, Kit, Shutdown};
 use crate::metadata::{Served, discover};
-use crate::{bind, claims, collect, disruption, endpoints, evict, namespaces, node_taints};
+use crate::{
+    balancer, bind, claims, collect, disruption, endpoints, evict, namespaces, node_taints, quotas,
+};
 
 /// Which controllers run, and what they must know.
 #[derive(Clone)]
@@ -15,6 +18,8 @@ pub struct Controllers {
     pub certificate: String,
     /// `false`: nothing but claims and volumes are cared for, and no claim counts as used.
     pub workloads: bool,
+    /// Whose address services of type LoadBalancer get; `None` where nothing would answer there.
+    pub balancer: Option<Machine>,
 }
 
 impl Controllers {
@@ -31,7 +36,11 @@ impl Controllers {
             bind::register(&mut kit);
             evict::register(&mut kit);
             node_taints::register(&mut kit);
+            quotas::register(&mut kit);
             endpoints::register(&mut kit);
+            if let Some(machine) = self.balancer {
+                balancer::register(&mut kit, machine);
+            }
             disruption::register(&mut kit);
             namespaces::register(&mut kit, self.certificate);
             collect::register(&mut kit);

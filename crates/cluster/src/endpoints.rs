@@ -1,5 +1,6 @@
-//! EndpointSlices of services with a selector: who answers for the service, and under which name.
+//! EndpointSlices and Endpoints of services with a selector: who answers for the service, and under which name.
 
+mod legacy;
 mod slices;
 
 use std::collections::BTreeSet;
@@ -27,6 +28,10 @@ pub(crate) fn register(kit: &mut Kit) {
         client: kit.client("endpointslice-controller"),
         pods: kit.follow(Resource::PODS, on_pod(queue.clone(), services.clone())),
         slices: kit.follow(Resource::ENDPOINT_SLICES, on_slice(queue.clone())),
+        endpoints: kit.follow(legacy::ENDPOINTS, {
+            let queue = queue.clone();
+            move |change: &Change<'_>| queue.add(change.key.clone())
+        }),
         services,
     });
     kit.work(queue, CONCURRENCY, move |key| {
@@ -106,6 +111,7 @@ struct Keeper {
     services: Cache,
     pods: Cache,
     slices: Cache,
+    endpoints: Cache,
 }
 
 impl Keeper {
@@ -116,6 +122,7 @@ impl Keeper {
             .filter(|service| !is_terminating(service));
         // Slices of a service that is gone go with it: they carry its owner reference.
         let Some(service) = service.filter(|service| slices::is_kept(service)) else {
+            self.drop_endpoints(key).await?;
             return Ok(Outcome::Done);
         };
         let pods = self.pods.list(&key.namespace);
@@ -135,7 +142,35 @@ impl Keeper {
             .filter(|slice| owner(slice) == uid(&service))
             .collect::<Vec<_>>();
         self.write(slices::changes(&service, &pods, &own)).await?;
+        self.write_endpoints(key, legacy::wanted(&service, &pods))
+            .await?;
         Ok(Outcome::Done)
+    }
+
+    async fn write_endpoints(&self, key: &Key, wanted: Value) -> Result<(), CallError> {
+        let resource = &legacy::ENDPOINTS;
+        let known = self.endpoints.get(key);
+        let request = match (legacy::change(wanted, known.as_deref()), known) {
+            (None, _) => return Ok(()),
+            (Some(new), None) => Request::create(resource, new),
+            (Some(new), Some(_)) => Request::patch(Method::Put, resource, key, new),
+        };
+        call(&self.client, request).await.map(drop)
+    }
+
+    /// Endpoints of a service that is gone, or kept by its owner: ours go, others stay.
+    async fn drop_endpoints(&self, key: &Key) -> Result<(), CallError> {
+        let ours = |own: &Value| {
+            let labels = own.pointer("/metadata/labels");
+            labels.is_some_and(|own| own[legacy::MANAGED_BY] == legacy::MANAGER)
+        };
+        match self.endpoints.get(key).filter(|own| ours(own)) {
+            Some(own) => {
+                let request = Request::delete(&legacy::ENDPOINTS, key, uid(&own));
+                call(&self.client, request).await.map(drop)
+            }
+            None => Ok(()),
+        }
     }
 
     async fn write(&self, changes: slices::Changes) -> Result<(), CallError> {

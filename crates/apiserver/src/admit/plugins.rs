@@ -6,6 +6,7 @@ mod limit_ranger;
 mod namespace_lifecycle;
 mod nodes;
 mod priority;
+mod quota;
 mod runtime_class;
 mod service_account;
 mod storage;
@@ -59,7 +60,8 @@ pub(crate) fn check_created(
     if is(kind, "scheduling.k8s.io", "PriorityClass") {
         priority::one_default(object, context)?;
     }
-    Ok(())
+    // Last, as upstream: what is refused for another reason has taken nothing.
+    quota::check(kind, None, object, context)
 }
 
 /// What plugins do to an object that is about to be changed.
@@ -89,6 +91,9 @@ pub(crate) fn check_updated(
     }
     if is(kind, "scheduling.k8s.io", "PriorityClass") {
         priority::one_default(new, context)?;
+    }
+    if is(kind, "", "PersistentVolumeClaim") || is(kind, "", "Service") {
+        quota::check(kind, Some(old), new, context)?;
     }
     Ok(())
 }

@@ -199,7 +199,7 @@ fn family(address: &str) -> &'static str {
     }
 }
 
-fn addresses(pod: &Value) -> impl Iterator<Item = &str> {
+pub(super) fn addresses(pod: &Value) -> impl Iterator<Item = &str> {
     let listed = list(pod, "/status/podIPs")
         .iter()
         .map(|entry| text(entry, "/ip"));
@@ -209,8 +209,20 @@ fn addresses(pod: &Value) -> impl Iterator<Item = &str> {
 }
 
 /// upstream: ShouldPodBeInEndpoints. Terminating pods stay, ended ones do not.
-fn is_listed(pod: &Value) -> bool {
+pub(super) fn is_listed(pod: &Value) -> bool {
     !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
+}
+
+/// Whether a pod says that it is ready.
+pub(super) fn is_ready(pod: &Value) -> bool {
+    let mut conditions = list(pod, "/status/conditions").iter();
+    conditions.any(|own| text(own, "/type") == "Ready" && text(own, "/status") == "True")
+}
+
+/// Whether a service lists its pods as ready whatever they say.
+pub(super) fn publishes_unready(service: &Value) -> bool {
+    let publishes = service.pointer("/spec/publishNotReadyAddresses");
+    publishes.and_then(Value::as_bool) == Some(true)
 }
 
 /// What makes an endpoint the same one: its pod and its address.
@@ -223,15 +235,9 @@ fn identity(endpoint: &Value) -> String {
 }
 
 fn endpoint(service: &Value, pod: &Value, address: &str) -> Value {
-    let conditions = list(pod, "/status/conditions");
-    let serving = conditions
-        .iter()
-        .any(|own| text(own, "/type") == "Ready" && text(own, "/status") == "True");
+    let serving = is_ready(pod);
     let terminating = is_terminating(pod);
-    let publish = service
-        .pointer("/spec/publishNotReadyAddresses")
-        .and_then(Value::as_bool)
-        == Some(true);
+    let publish = publishes_unready(service);
     let mut endpoint = json!({
         "addresses": [address],
         "conditions": {
@@ -260,7 +266,7 @@ fn endpoint(service: &Value, pod: &Value, address: &str) -> Value {
 }
 
 /// The service's ports as a pod has them: named target ports are looked up in its containers.
-fn ports(service: &Value, pod: Option<&&Value>) -> Value {
+pub(super) fn ports(service: &Value, pod: Option<&&Value>) -> Value {
     let mut ports = Vec::new();
     for port in list(service, "/spec/ports") {
         let protocol = match text(port, "/protocol") {

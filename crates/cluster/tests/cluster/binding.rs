@@ -121,6 +121,7 @@ async fn replicas_that_must_not_share_the_node_wait_until_it_is_theirs_and_wishe
     let town = Town::new().await;
     let term = json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "web"}}});
     let mut set = web(2);
+    set["spec"]["podManagementPolicy"] = "Parallel".into();
     set["spec"]["template"]["spec"]["affinity"] =
         json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}});
     town.create(&set).await;

@@ -1,6 +1,7 @@
 //! Namespaces: furnished when made, emptied when deleted.
 
 use serde_json::{Value, json};
+use stead_controller::call::{Request, call};
 use stead_controller::resource::{Resource, is_terminating, text};
 
 use crate::town::{Objects, Town, web};
@@ -114,4 +115,32 @@ async fn a_namespace_waits_for_what_has_a_finalizer_and_says_so() {
     )
     .await;
     town.until_gone(&Resource::NAMESPACES, "shop").await;
+}
+
+#[tokio::test]
+async fn a_quota_tells_what_is_used_and_lets_no_more_in() {
+    let town = Town::new().await;
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"namespace": "default", "name": "few"},
+        "spec": {"hard": {"pods": "2", "requests.storage": "2Gi"}}});
+    let quotas = Resource {
+        kind: "ResourceQuota".into(),
+        plural: "resourcequotas".into(),
+        ..Resource::PODS
+    };
+    call(&town.client, Request::create(&quotas, quota))
+        .await
+        .expect("a quota");
+    town.create(&web(3)).await;
+    town.until_one("two are used", &quotas, "few", |own| {
+        own["status"]["used"] == json!({"pods": "2", "requests.storage": "2Gi"})
+    })
+    .await;
+    let message = town.until_told("FailedCreate", "web").await;
+    assert!(message.contains("exceeded quota: few"), "{message}");
+    town.delete(&Resource::STATEFUL_SETS, "web", "Background")
+        .await;
+    town.until_one("only claims are left", &quotas, "few", |own| {
+        own["status"]["used"] == json!({"pods": "0", "requests.storage": "2Gi"})
+    })
+    .await;
 }

@@ -85,6 +85,75 @@ async fn another_service_lists_the_pods_without_their_names_and_its_slices_go_wi
     .await;
 }
 
+#[tokio::test]
+async fn who_still_reads_the_old_endpoints_finds_the_same_pods_there() {
+    let town = Town::new().await;
+    town.create(&service("web", true)).await;
+    town.create(&web(1)).await;
+    let endpoints = Resource {
+        kind: "Endpoints".into(),
+        plural: "endpoints".into(),
+        ..Resource::SERVICES
+    };
+    let own = town
+        .until_one("one is ready", &endpoints, "web", |own| {
+            list(own, "/subsets/0/addresses").len() == 1
+        })
+        .await;
+    assert_eq!(own["subsets"][0]["addresses"][0]["hostname"], "web-0");
+    assert_eq!(
+        own["subsets"][0]["ports"],
+        json!([{"name": "http", "port": 80, "protocol": "TCP"}])
+    );
+    town.delete(&Resource::SERVICES, "web", "Background").await;
+    town.until_gone(&endpoints, "web").await;
+}
+
+fn balanced(name: &str, port: u16) -> Value {
+    let mut service = service(name, false);
+    service["spec"]["type"] = "LoadBalancer".into();
+    service["spec"]["ports"][0]["port"] = port.into();
+    service
+}
+
+#[tokio::test]
+async fn a_load_balancer_gets_the_machines_address_once_its_ports_are_free() {
+    let town = Town::new().await;
+    let has_address =
+        |own: &Value| own["status"]["loadBalancer"]["ingress"][0]["ip"] == "198.51.100.7";
+    let first = town.create(&balanced("first", 80)).await;
+    assert!(first["spec"]["ports"][0]["nodePort"].as_i64() >= Some(30_000));
+    town.until_one("it has it", &Resource::SERVICES, "first", has_address)
+        .await;
+    town.create(&balanced("second", 80)).await;
+    let message = town.until_told("SyncLoadBalancerFailed", "second").await;
+    assert!(
+        message.contains("held by the service default/first"),
+        "{message}"
+    );
+    town.create(&balanced("ssh", 22)).await;
+    let message = town.until_told("SyncLoadBalancerFailed", "ssh").await;
+    assert!(
+        message.contains("held by a program of the machine"),
+        "{message}"
+    );
+    town.merge(
+        &Resource::SERVICES,
+        "first",
+        json!({"spec": {"type": "ClusterIP"}}),
+    )
+    .await;
+    town.until_one("it has it now", &Resource::SERVICES, "second", has_address)
+        .await;
+    town.until_one(
+        "it has none any more",
+        &Resource::SERVICES,
+        "first",
+        |own| list(own, "/status/loadBalancer/ingress").is_empty(),
+    )
+    .await;
+}
+
 async fn evict(town: &Town, pod: &str) -> Result<Value, CallError> {
     let body = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"namespace": "default", "name": pod}});
     let request = Request::patch(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stead_apiserver::{ApiServer, Options, User};
-use stead_cluster::Controllers;
+use stead_cluster::{Controllers, Machine};
 use stead_controller::call::{CallError, Method, Request, call};
 use stead_controller::queue::{Outcome, Queue};
 use stead_controller::reflect::{Delta, Part, reflect};
@@ -73,6 +73,10 @@ impl Town {
             clients: Arc::new(move |name: &str| client_of(&clients, name)),
             certificate: "-----BEGIN CERTIFICATE-----".to_owned(),
             workloads: true,
+            balancer: Some(Machine {
+                address: std::net::Ipv4Addr::new(198, 51, 100, 7).into(),
+                is_held: Arc::new(|protocol, port| (protocol, port) == ("TCP", 22)),
+            }),
         };
         tokio::spawn(controllers.run(until_stop()));
         town.start_sets();

@@ -53,6 +53,18 @@ async fn a_new_cluster_has_what_every_cluster_has_and_tells_where_it_is() {
         Key::new("default", "default"),
     )
     .await;
+    let key = Key::new("default", "kubernetes");
+    let slice = call(&client, Request::get(&Resource::ENDPOINT_SLICES, &key))
+        .await
+        .expect("where the API answers");
+    let place = format!(
+        "https://{}:{}",
+        slice["endpoints"][0]["addresses"][0]
+            .as_str()
+            .expect("an address"),
+        slice["ports"][0]["port"]
+    );
+    assert_eq!(place, cluster.about().api_url);
     let about = std::fs::read(folder.path().join("daemon.json")).expect("it tells");
     let about: Value = serde_json::from_slice(&about).expect("JSON");
     assert_eq!(about["pid"], std::process::id());
