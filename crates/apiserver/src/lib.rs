@@ -12,6 +12,7 @@ mod authorize;
 mod backend;
 mod bootstrap;
 mod cluster_view;
+mod compress;
 mod convert;
 mod create;
 mod decode;

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
 
+use crate::compress::compressed;
 use crate::handle::{Reply, refusal};
 use crate::server::ApiServer;
 use crate::status::Status;
@@ -107,8 +108,9 @@ async fn answered(
         body: body.clone(),
         user,
     };
+    let accept_encoding = text(header::ACCEPT_ENCODING);
     match server.ask(asked).await {
-        Reply::Done(response) => response.map(full),
+        Reply::Done(response) => compressed(&accept_encoding, response).map(full),
         Reply::Watch(watch) => stream_watch(&server, *watch),
         Reply::Forward(path) => {
             forward(&server, Request::from_parts(parts, full(body)), &path).await
