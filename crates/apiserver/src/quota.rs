@@ -312,16 +312,16 @@ mod tests {
     #[test]
     fn one_more_fits_or_it_is_said_what_is_exceeded() {
         let own = pod(json!({"cpu": "500m"}));
-        check(json!({"pods": "2"}), &[own.clone()], &own, None);
+        check(json!({"pods": "2"}), std::slice::from_ref(&own), &own, None);
         check(
             json!({"pods": "1"}),
-            &[own.clone()],
+            std::slice::from_ref(&own),
             &own,
             Some("exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1"),
         );
         check(
             json!({"requests.cpu": "900m"}),
-            &[own.clone()],
+            std::slice::from_ref(&own),
             &own,
             Some(
                 "exceeded quota: q, requested: requests.cpu=500m, used: requests.cpu=500m, limited: requests.cpu=900m",

@@ -17,7 +17,7 @@ pub(crate) fn register(kit: &mut Kit) {
     let nodes = kit.follow(Resource::NODES, {
         let queue = queue.clone();
         move |change: &Change<'_>| {
-            if change.new.is_some_and(|node| is_wrong(node)) {
+            if change.new.is_some_and(is_wrong) {
                 queue.add(change.key.clone());
             }
         }

@@ -264,7 +264,7 @@ fn counts<'a>(
         .nodes
         .iter()
         .copied()
-        .filter(|node| counts_in(&node))
+        .filter(|node| counts_in(node))
         .collect();
     let mut counts: BTreeMap<&str, u64> = nodes
         .iter()
