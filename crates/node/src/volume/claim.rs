@@ -329,7 +329,7 @@ mod tests {
         remove(&home, "h", "u").expect("removed");
         assert!(!made.path.exists() && !disk.path().join(".trash/h.u").exists());
         let missing = folder(node.path(), &at(&disk.path().join("unmounted")));
-        let said = missing.err().expect("refused").to_string();
+        let said = missing.expect_err("refused").to_string();
         assert!(said.contains("mount its disk"), "{said}");
         assert!(folder(node.path(), &at(Path::new("/a/../b"))).is_err());
     }
