@@ -16,8 +16,10 @@ use std::time::Duration;
 
 use place::Place;
 
-/// One workload: its name, and what writes, breaks and checks it.
-const WORKLOADS: [(&str, fn(&Place) -> Result<Story, String>); 4] = [
+/// What writes to a workload, breaks it and checks it.
+type Workload = fn(&Place) -> Result<Story, String>;
+
+const WORKLOADS: [(&str, Workload); 4] = [
     ("postgresql", postgresql::run),
     ("redis", redis::run),
     ("etcd", etcd::run),

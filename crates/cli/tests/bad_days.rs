@@ -6,6 +6,8 @@
 
 mod stead;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use stead::{STAYS, Stead, set};
 
 #[test]
@@ -106,4 +108,16 @@ fn a_mount_that_this_tier_cannot_honour_is_refused_with_the_reason() {
         .up()
         .feed(&["up", "-f", "-"], &set("db", 1, "sleep 3600"));
     stead.until(&["status"], "STEAD_MOUNT_DATA");
+}
+
+#[test]
+fn a_daemon_that_is_just_dying_is_not_taken_for_one_that_runs() {
+    let stead = Stead::new();
+    stead.up();
+    for _ in 0..5 {
+        let daemon = i32::try_from(stead.daemon()).unwrap();
+        kill(Pid::from_raw(daemon), Signal::SIGKILL).unwrap();
+        stead.up();
+        stead.ok(&["get", "nodes"]);
+    }
 }

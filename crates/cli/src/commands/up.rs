@@ -18,10 +18,13 @@ use crate::manifest::{self, Manifest};
 use crate::picture::SetPicture;
 use crate::place::Place;
 
+/// How long a daemon that holds the folder may take to answer.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+
 /// Everything is read and checked before anything starts.
 pub(crate) async fn run(args: Up, place: &Place) -> Result<ExitCode, Failure> {
     let manifests = manifest::read(&args.filename, "default")?;
-    if !args.daemon && place.holder().is_some() {
+    if !args.daemon && is_running(place).await? {
         return apply_to_running(&args, &manifests, place).await;
     }
     if args.detach {
@@ -29,6 +32,26 @@ pub(crate) async fn run(args: Up, place: &Place) -> Result<ExitCode, Failure> {
         return apply_to_running(&args, &manifests, place).await;
     }
     run_here(&args, &manifests, place).await
+}
+
+/// Whether the Stead that holds the folder answers. One that is just ending lets go of the folder: then there is none.
+async fn is_running(place: &Place) -> Result<bool, Failure> {
+    let began = Instant::now();
+    let mut tick = tokio::time::interval(Duration::from_millis(10));
+    while let Some(pid) = place.holder() {
+        let answered = match place.connect().await {
+            Ok(api) => api.client.apiserver_version().await.map(drop).map_err(|error| {
+                Failure::caused(&format!("process {pid} holds {} and does not answer; if it does not end by itself, end it", place.dir.display()), &error)
+            }),
+            Err(failure) => Err(failure),
+        };
+        match answered {
+            Ok(()) => return Ok(true),
+            Err(failure) if began.elapsed() > ANSWERS_WITHIN => return Err(failure),
+            Err(_) => tick.tick().await,
+        };
+    }
+    Ok(false)
 }
 
 /// There is a Stead on this folder: it gets the files.
