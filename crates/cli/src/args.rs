@@ -41,6 +41,10 @@ pub(crate) enum Command {
     Logs(Logs),
     /// Run a program in a container
     Exec(Exec),
+    /// Join the streams of a running container
+    Attach(Attach),
+    /// Forward ports of this machine to ports of a pod
+    PortForward(PortForward),
     /// Images on this machine: get, list and remove them
     Image {
         #[command(subcommand)]
@@ -83,6 +87,12 @@ pub(crate) struct Up {
     /// How pods are run; the best that the machine allows when not given
     #[arg(long, env = "STEAD_TIER")]
     pub(crate) tier: Option<Tier>,
+    /// How large a container's log grows before it goes on in another file
+    #[arg(long, default_value = "10Mi", value_parser = size, value_name = "SIZE")]
+    pub(crate) container_log_max_size: u64,
+    /// How many files of a container's log are kept, with the one that is written
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..), value_name = "N")]
+    pub(crate) container_log_max_files: u32,
     /// Set by `up -d` for the process that it leaves behind
     #[arg(long, hide = true)]
     pub(crate) daemon: bool,
@@ -248,9 +258,24 @@ pub(crate) struct Logs {
     /// Of the run before the last restart
     #[arg(short, long)]
     pub(crate) previous: bool,
+    /// Of every container of the pod, one after the other, or together with --follow
+    #[arg(long, conflicts_with = "container")]
+    pub(crate) all_containers: bool,
+    /// Each line begins with the pod and the container
+    #[arg(long)]
+    pub(crate) prefix: bool,
     /// Only this many lines from the end
     #[arg(long)]
     pub(crate) tail: Option<u64>,
+    /// Only what is not older than this
+    #[arg(long, value_parser = duration, value_name = "TIME", conflicts_with = "since_time")]
+    pub(crate) since: Option<Duration>,
+    /// Only what was said at this time or later (RFC 3339)
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) since_time: Option<String>,
+    /// At most this many bytes
+    #[arg(long)]
+    pub(crate) limit_bytes: Option<u64>,
     /// With the time of each line
     #[arg(long)]
     pub(crate) timestamps: bool,
@@ -309,6 +334,37 @@ pub(crate) enum ImageCommand {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(crate) struct Attach {
+    /// Pod
+    pub(crate) pod: String,
+    /// Container
+    #[arg(short, long)]
+    pub(crate) container: Option<String>,
+    /// Pass standard input on
+    #[arg(short = 'i', long)]
+    pub(crate) stdin: bool,
+    /// With a terminal
+    #[arg(short = 't', long)]
+    pub(crate) tty: bool,
+    #[command(flatten)]
+    pub(crate) namespace: Namespace,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct PortForward {
+    /// Pod
+    pub(crate) pod: String,
+    /// LOCAL:REMOTE, REMOTE for the same port here, or :REMOTE for any free one
+    #[arg(required = true, value_name = "PORTS")]
+    pub(crate) ports: Vec<String>,
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDR")]
+    pub(crate) address: std::net::IpAddr,
+    #[command(flatten)]
+    pub(crate) namespace: Namespace,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(crate) struct Kubeconfig {
     /// Print the file itself
     #[arg(long)]
@@ -349,6 +405,16 @@ pub(crate) struct Apiserver {
     /// Keep objects in memory only; the data folder holds nothing but keys and the kubeconfig
     #[arg(long)]
     pub(crate) in_memory: bool,
+}
+
+/// Bytes as Kubernetes writes them: `10Mi`, `500k`, `4096`.
+fn size(text: &str) -> Result<u64, String> {
+    let refused = || format!("{text:?} is no size; try 10Mi");
+    let quantity = stead_schema::quantity::Quantity::parse(text).map_err(|_| refused())?;
+    match u64::try_from(quantity.value()) {
+        Ok(bytes) if bytes > 0 => Ok(bytes),
+        Ok(_) | Err(_) => Err(refused()),
+    }
 }
 
 /// `90`, `90s`, `5m` or `1h`.

@@ -86,6 +86,8 @@ async fn dispatch(command: Command, place: &place::Place) -> Result<ExitCode, Fa
         Command::Delete(args) => c::delete::run(args, place).await,
         Command::Logs(args) => c::logs::run(args, place).await,
         Command::Exec(args) => c::exec::run(args, place).await,
+        Command::Attach(args) => c::attach::run(args, place).await,
+        Command::PortForward(args) => c::port_forward::run(args, place).await,
         Command::Kubeconfig(args) => c::kubeconfig::run(&args, place),
         Command::Image { command } => c::image::run(command, place).await,
         Command::Dns(args) => c::dns::run(args, place).await,

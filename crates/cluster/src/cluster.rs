@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use stead_apiserver::{ApiServer, OpenError, User, pki};
 use stead_controller::call::CallError;
-use stead_node::runtime::Tier;
+use stead_node::runtime::{LogLimits, Tier};
 use stead_node::{Node, NodeOptions};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -34,6 +34,8 @@ pub struct Options {
     pub node_name: String,
     /// How many pods the node takes.
     pub max_pods: u32,
+    /// How large the log of a container may grow.
+    pub log: LogLimits,
     /// `false`: no pod is run and none is made; only claims and volumes are cared for.
     pub workloads: bool,
 }
@@ -47,6 +49,7 @@ impl Default for Options {
             shim: PathBuf::new(),
             node_name: "stead".to_owned(),
             max_pods: 110,
+            log: LogLimits::default(),
             workloads: true,
         }
     }
@@ -337,6 +340,7 @@ async fn start_node(api: &ApiServer, options: &Options) -> Result<Node, StartErr
     let node = NodeOptions {
         tier: options.tier,
         max_pods: options.max_pods,
+        log: options.log,
         workloads: options.workloads,
         ..NodeOptions::new(&options.node_name, &options.data_dir, &options.shim)
     };

@@ -21,7 +21,7 @@ use crate::images::Images;
 use crate::manager::{self, Command, Manager, Names};
 use crate::network;
 use crate::pod::Machine;
-use crate::runtime::{self, Runtime, RuntimeError, RuntimeOptions, Tier};
+use crate::runtime::{self, LogLimits, Runtime, RuntimeError, RuntimeOptions, Tier};
 use crate::service::{self, Desk};
 use crate::volume::{Volumes, claim};
 use crate::worker::{InUse, Resolver, Shared};
@@ -51,6 +51,8 @@ pub struct NodeOptions {
     pub cluster_domain: String,
     /// How many pods the node takes.
     pub max_pods: u32,
+    /// How large the log of a container may grow.
+    pub log: LogLimits,
     /// `false`: no pod is run; only volumes whose policy says so are deleted.
     pub workloads: bool,
     /// How many processes and threads a pod may have at once; `None` is as many as the machine.
@@ -80,6 +82,7 @@ impl NodeOptions {
             shim: shim.into(),
             cluster_domain: "cluster.local".to_owned(),
             max_pods: 110,
+            log: LogLimits::default(),
             workloads: true,
             pids_limit: Some(PIDS_LIMIT),
             host_ip: IpAddr::from([127, 0, 0, 1]),
@@ -163,6 +166,7 @@ impl Node {
         let runtime_options = RuntimeOptions {
             pod_range: options.pod_range.clone(),
             service_range: options.service_range.clone(),
+            log: options.log,
             ..RuntimeOptions::new(options.data_dir.clone(), options.shim.clone())
         };
         let probed = runtime_options.clone();

@@ -88,6 +88,8 @@ async fn delete_volumes(args: &Down, place: &Place) -> Result<(), Failure> {
         timeout: args.timeout,
         listen: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
         tier: None,
+        container_log_max_size: 10 << 20,
+        container_log_max_files: 5,
         daemon: false,
     };
     let cluster = Cluster::start(up::options(&alone, place, false)?).await;

@@ -31,13 +31,18 @@ pub(crate) async fn run(args: Exec, place: &Place) -> Result<ExitCode, Failure> 
             &error,
         )
     })?;
-    let raw = if args.tty { RawTerminal::enter() } else { None };
-    let status = pump(process).await;
-    drop(raw);
+    let status = pass_on(process, args.tty).await;
     exit_code(&args, status)
 }
 
-/// Passes the streams on until the program ends.
+/// Passes the streams on until the program ends, with the terminal raw where one is asked for.
+pub(crate) async fn pass_on(process: AttachedProcess, tty: bool) -> Option<Status> {
+    let raw = if tty { RawTerminal::enter() } else { None };
+    let status = pump(process).await;
+    drop(raw);
+    status
+}
+
 async fn pump(mut process: AttachedProcess) -> Option<Status> {
     let status = process.take_status();
     if let Some(mut stdin) = process.stdin() {

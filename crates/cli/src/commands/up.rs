@@ -143,6 +143,10 @@ pub(crate) fn options(args: &Up, place: &Place, workloads: bool) -> Result<Optio
             Tier::Processes => stead_node::runtime::Tier::Processes,
         }),
         shim,
+        log: stead_node::runtime::LogLimits {
+            max_bytes: args.container_log_max_size,
+            max_files: args.container_log_max_files,
+        },
         workloads,
         ..Options::default()
     })
@@ -165,6 +169,10 @@ async fn start_detached(args: &Up, place: &Place) -> Result<(), Failure> {
         "--daemon",
         "--listen",
         &args.listen.to_string(),
+        "--container-log-max-size",
+        &args.container_log_max_size.to_string(),
+        "--container-log-max-files",
+        &args.container_log_max_files.to_string(),
     ]);
     if let Some(tier) = args.tier {
         use clap::ValueEnum;
