@@ -103,10 +103,9 @@ async fn both_ways(here: &mut TcpStream, there: impl AsyncRead + AsyncWrite) {
     let (mut here_reader, mut here_writer) = here.split();
     let (mut there_reader, mut there_writer) = tokio::io::split(there);
     let sending = async {
-        match copy(&mut here_reader, &mut there_writer).await {
-            Ok(_) => std::future::pending().await,
-            // Whoever was here is gone.
-            Err(_) => {}
+        // An error: whoever was here is gone.
+        if copy(&mut here_reader, &mut there_writer).await.is_ok() {
+            std::future::pending::<()>().await;
         }
     };
     tokio::select! {
