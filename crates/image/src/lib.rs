@@ -11,7 +11,7 @@
 //! | [`limits`] | how much of anything is taken |
 //! | [`tar`], [`unpack`] | from the bytes of a layer to a folder |
 //! | [`store`] | what is on this machine: names, documents, layers |
-//! | [`source`] | where images come from |
+//! | [`source`], [`registry`] | where images come from |
 //! | [`users`] | who a container of an image runs as |
 
 pub mod compression;
@@ -19,6 +19,7 @@ pub mod digest;
 pub mod document;
 pub mod limits;
 pub mod reference;
+pub mod registry;
 pub mod source;
 pub mod store;
 pub mod tar;

@@ -369,11 +369,11 @@ impl Store {
 
     /// Keeps a document whose digest was checked.
     pub(crate) fn write_document(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
-        let path = self.document_file(digest);
-        if path.exists() {
+        // One that is damaged is mended.
+        if let Ok(Some(_)) = self.read_document(digest) {
             return Ok(());
         }
-        self.write(&path, bytes)
+        self.write(&self.document_file(digest), bytes)
     }
 
     /// A document that is here, checked again.
@@ -392,6 +392,11 @@ impl Store {
             let why = "its digest is another".to_owned();
             Err(StoreError::Damaged { path, why })
         }
+    }
+
+    /// Where a layer comes in.
+    pub(crate) fn download_file(&self, digest: &Digest) -> PathBuf {
+        self.folder.join("downloads").join(digest.file_name())
     }
 
     fn image(&self, record: NameRecord) -> Result<Option<Image>, StoreError> {
