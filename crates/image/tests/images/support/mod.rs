@@ -1,7 +1,7 @@
 //! What the tests of images share: archives written byte by byte, images made of them, and a registry on loopback.
 
-pub mod archive;
-pub mod registry;
+pub(crate) mod archive;
+pub(crate) mod registry;
 
 use std::io::Write as _;
 
@@ -9,28 +9,28 @@ use serde_json::{Value, json};
 use stead_image::Digest;
 
 /// An image in the making.
-pub struct Built {
+pub(crate) struct Built {
     /// Manifest.
-    pub manifest: Vec<u8>,
+    pub(crate) manifest: Vec<u8>,
     /// Config and layers, by digest.
-    pub blobs: Vec<(Digest, Vec<u8>)>,
+    pub(crate) blobs: Vec<(Digest, Vec<u8>)>,
 }
 
 impl Built {
     /// The digest of its manifest.
-    pub fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         Digest::of(&self.manifest)
     }
 
     /// The digest of its last layer as it is sent.
-    pub fn last_layer(&self) -> Digest {
+    pub(crate) fn last_layer(&self) -> Digest {
         self.blobs.last().expect("it has one").0.clone()
     }
 }
 
 /// How a layer is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Packing {
+pub(crate) enum Packing {
     Plain,
     Gzip,
     Zstd,
@@ -45,7 +45,7 @@ impl Packing {
         }
     }
 
-    pub fn pack(self, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn pack(self, bytes: &[u8]) -> Vec<u8> {
         match self {
             Packing::Plain => bytes.to_vec(),
             Packing::Gzip => {
@@ -63,7 +63,7 @@ impl Packing {
 }
 
 /// An image of these archives, with this `config`.
-pub fn build(config: &Value, layers: &[(Vec<u8>, Packing)]) -> Built {
+pub(crate) fn build(config: &Value, layers: &[(Vec<u8>, Packing)]) -> Built {
     let diff_ids: Vec<String> = layers
         .iter()
         .map(|(archive, _)| Digest::of(archive).to_string())
@@ -72,7 +72,11 @@ pub fn build(config: &Value, layers: &[(Vec<u8>, Packing)]) -> Built {
 }
 
 /// As [`build`], but whatever diff ids it is told to have.
-pub fn build_saying(config: &Value, layers: &[(Vec<u8>, Packing)], diff_ids: &[String]) -> Built {
+pub(crate) fn build_saying(
+    config: &Value,
+    layers: &[(Vec<u8>, Packing)],
+    diff_ids: &[String],
+) -> Built {
     let about = json!({"architecture": architecture(), "os": "linux", "config": config,
         "rootfs": {"type": "layers", "diff_ids": diff_ids}});
     let about = about.to_string().into_bytes();
@@ -96,7 +100,7 @@ pub fn build_saying(config: &Value, layers: &[(Vec<u8>, Packing)], diff_ids: &[S
 }
 
 /// An index with this image for this machine and one for a machine that nobody has.
-pub fn index_of(image: &Built) -> Vec<u8> {
+pub(crate) fn index_of(image: &Built) -> Vec<u8> {
     let kind = "application/vnd.oci.image.manifest.v1+json";
     let other = Digest::of(b"other");
     json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [
@@ -108,7 +112,7 @@ pub fn index_of(image: &Built) -> Vec<u8> {
 }
 
 /// This machine's architecture in the words of images.
-pub fn architecture() -> &'static str {
+pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

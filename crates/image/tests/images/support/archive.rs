@@ -2,23 +2,23 @@
 
 /// An archive in the making.
 #[derive(Debug, Clone, Default)]
-pub struct Tar(Vec<u8>);
+pub(crate) struct Tar(Vec<u8>);
 
 /// An entry's header, as the archive will say it.
 #[derive(Debug, Clone)]
-pub struct Head {
-    pub path: Vec<u8>,
-    pub kind: u8,
-    pub mode: u32,
-    pub uid: u32,
-    pub gid: u32,
-    pub size: u64,
-    pub link: Vec<u8>,
-    pub device: (u32, u32),
+pub(crate) struct Head {
+    pub(crate) path: Vec<u8>,
+    pub(crate) kind: u8,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) size: u64,
+    pub(crate) link: Vec<u8>,
+    pub(crate) device: (u32, u32),
 }
 
 impl Head {
-    pub fn new(path: &str, kind: u8) -> Head {
+    pub(crate) fn new(path: &str, kind: u8) -> Head {
         Head {
             path: path.as_bytes().to_vec(),
             kind,
@@ -33,41 +33,41 @@ impl Head {
 }
 
 impl Tar {
-    pub fn new() -> Tar {
+    pub(crate) fn new() -> Tar {
         Tar::default()
     }
 
     /// A file with the usual owner and mode.
-    pub fn file(self, path: &str, bytes: &[u8]) -> Tar {
+    pub(crate) fn file(self, path: &str, bytes: &[u8]) -> Tar {
         self.file_as(Head::new(path, b'0'), bytes)
     }
 
     /// A file as its head says.
-    pub fn file_as(self, mut head: Head, bytes: &[u8]) -> Tar {
+    pub(crate) fn file_as(self, mut head: Head, bytes: &[u8]) -> Tar {
         head.size = bytes.len() as u64;
         self.raw(&head, bytes)
     }
 
-    pub fn folder(self, path: &str, mode: u32) -> Tar {
+    pub(crate) fn folder(self, path: &str, mode: u32) -> Tar {
         let mut head = Head::new(path, b'5');
         head.mode = mode;
         self.raw(&head, b"")
     }
 
-    pub fn symlink(self, path: &str, target: &str) -> Tar {
+    pub(crate) fn symlink(self, path: &str, target: &str) -> Tar {
         let mut head = Head::new(path, b'2');
         head.link = target.as_bytes().to_vec();
         self.raw(&head, b"")
     }
 
-    pub fn hard_link(self, path: &str, target: &str) -> Tar {
+    pub(crate) fn hard_link(self, path: &str, target: &str) -> Tar {
         let mut head = Head::new(path, b'1');
         head.link = target.as_bytes().to_vec();
         self.raw(&head, b"")
     }
 
     /// PAX records for the entry that follows.
-    pub fn pax(self, records: &[(&str, &[u8])]) -> Tar {
+    pub(crate) fn pax(self, records: &[(&str, &[u8])]) -> Tar {
         let mut text = Vec::new();
         for (key, value) in records {
             let body = [b" ", key.as_bytes(), b"=", value, b"\n"].concat();
@@ -82,7 +82,7 @@ impl Tar {
     }
 
     /// A header and some bytes, whatever they say of each other.
-    pub fn raw(mut self, head: &Head, bytes: &[u8]) -> Tar {
+    pub(crate) fn raw(mut self, head: &Head, bytes: &[u8]) -> Tar {
         self.0.extend_from_slice(&block(head));
         self.0.extend_from_slice(bytes);
         self.0.resize(self.0.len().next_multiple_of(512), 0);
@@ -90,19 +90,19 @@ impl Tar {
     }
 
     /// The archive, ended as it should be.
-    pub fn end(mut self) -> Vec<u8> {
+    pub(crate) fn end(mut self) -> Vec<u8> {
         self.0.resize(self.0.len() + 1024, 0);
         self.0
     }
 
     /// The archive as far as it is.
-    pub fn cut(self) -> Vec<u8> {
+    pub(crate) fn cut(self) -> Vec<u8> {
         self.0
     }
 }
 
 /// One header with a right checksum.
-pub fn block(head: &Head) -> [u8; 512] {
+pub(crate) fn block(head: &Head) -> [u8; 512] {
     let mut block = [0; 512];
     let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &head.path[..head.path.len().min(100)]);
@@ -121,7 +121,7 @@ pub fn block(head: &Head) -> [u8; 512] {
 }
 
 /// Puts the checksum of a header right.
-pub fn sum(block: &mut [u8; 512]) {
+pub(crate) fn sum(block: &mut [u8; 512]) {
     block[148..156].fill(b' ');
     let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());

@@ -12,7 +12,7 @@ use super::Built;
 
 /// What it does wrong.
 #[derive(Debug, Clone)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Sends so many bytes of the body, then nothing more, with the line held open.
     Stall(usize),
     /// Sends so many bytes of the body, then hangs up.
@@ -29,7 +29,7 @@ pub enum Fault {
 
 /// Who may pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Auth {
+pub(crate) enum Auth {
     Nobody,
     Basic,
     Bearer,
@@ -37,9 +37,9 @@ pub enum Auth {
 
 /// One request that it was sent.
 #[derive(Debug, Clone)]
-pub struct Asked {
-    pub path: String,
-    pub headers: BTreeMap<String, String>,
+pub(crate) struct Asked {
+    pub(crate) path: String,
+    pub(crate) headers: BTreeMap<String, String>,
 }
 
 struct State {
@@ -53,18 +53,18 @@ struct State {
 }
 
 /// The registry; ends when it is dropped.
-pub struct Registry {
+pub(crate) struct Registry {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
     ended: Arc<AtomicBool>,
 }
 
 /// The login that it takes.
-pub const USER: &str = "reader";
-pub const PASSWORD: &str = "open:sesame";
+pub(crate) const USER: &str = "reader";
+pub(crate) const PASSWORD: &str = "open:sesame";
 
 impl Registry {
-    pub fn start() -> Registry {
+    pub(crate) fn start() -> Registry {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let registry = Registry {
             address: listener.local_addr().expect("it is bound"),
@@ -96,25 +96,25 @@ impl Registry {
     }
 
     /// `127.0.0.1:port`.
-    pub fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         self.address.to_string()
     }
 
     /// A name in it.
-    pub fn name(&self, rest: &str) -> String {
+    pub(crate) fn name(&self, rest: &str) -> String {
         format!("{}/{rest}", self.address)
     }
 
-    pub fn protect(&self, auth: Auth) {
+    pub(crate) fn protect(&self, auth: Auth) {
         self.lock().auth = auth;
     }
 
-    pub fn send_whole_only(&self) {
+    pub(crate) fn send_whole_only(&self) {
         self.lock().whole_only = true;
     }
 
     /// Keeps an image under a tag and its digest.
-    pub fn push(&self, repository: &str, tag: &str, image: &Built) {
+    pub(crate) fn push(&self, repository: &str, tag: &str, image: &Built) {
         self.put_manifest(repository, tag, &image.manifest);
         for (digest, bytes) in &image.blobs {
             let path = format!("/v2/{repository}/blobs/{digest}");
@@ -124,7 +124,7 @@ impl Registry {
     }
 
     /// Keeps a manifest or an index under a tag and its digest.
-    pub fn put_manifest(&self, repository: &str, tag: &str, bytes: &[u8]) {
+    pub(crate) fn put_manifest(&self, repository: &str, tag: &str, bytes: &[u8]) {
         let document: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
         let kind = document["mediaType"]
             .as_str()
@@ -139,12 +139,12 @@ impl Registry {
     }
 
     /// Does something wrong with the next `times` requests whose path holds `part`.
-    pub fn fault(&self, part: impl Into<String>, fault: Fault, times: usize) {
+    pub(crate) fn fault(&self, part: impl Into<String>, fault: Fault, times: usize) {
         self.lock().faults.push((part.into(), fault, times));
     }
 
     /// Requests so far whose path holds `part`.
-    pub fn asked(&self, part: &str) -> Vec<Asked> {
+    pub(crate) fn asked(&self, part: &str) -> Vec<Asked> {
         let state = self.lock();
         let fits = |asked: &&Asked| asked.path.contains(part);
         state.asked.iter().filter(fits).cloned().collect()
@@ -240,9 +240,8 @@ fn send(mut line: TcpStream, answer: &Answer, ended: &AtomicBool) -> std::io::Re
         line.set_read_timeout(Some(std::time::Duration::from_millis(100)))?;
         let mut byte = [0];
         while !ended.load(Ordering::SeqCst) {
-            match line.read(&mut byte) {
-                Ok(0) => break,
-                Ok(_) | Err(_) => {}
+            if let Ok(0) = line.read(&mut byte) {
+                break;
             }
         }
     }

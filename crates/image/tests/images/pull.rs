@@ -1,23 +1,17 @@
 //! Pulling from a registry on loopback: good days, and each bad one.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on tells so by its panic"
-)]
-
-mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
+use crate::support::archive::{Head, Tar};
+use crate::support::registry::{Auth, Fault, PASSWORD, Registry, USER};
+use crate::support::{Built, Packing, build, build_saying, index_of};
 use serde_json::json;
 use stead_image::registry::credentials::Credentials;
 use stead_image::registry::mirrors::Registries;
 use stead_image::registry::{Access, Patience, Progress, PullError, Puller};
 use stead_image::{Digest, Image, ImageName, Limits, Store};
-use support::archive::{Head, Tar};
-use support::registry::{Auth, Fault, PASSWORD, Registry, USER};
-use support::{Built, Packing, build, build_saying, index_of};
 use tempfile::TempDir;
 
 /// A machine with an empty store and little patience.
@@ -180,7 +174,8 @@ async fn a_registry_that_knows_no_parts_is_asked_from_the_start() {
     let (registry, name) = pushed(&image);
     registry.send_whole_only();
     registry.fault(image.last_layer().to_string(), Fault::Cut(100_000), 1);
-    let pulled = Machine::new().pull(&name).await.unwrap();
+    let machine = Machine::new();
+    let pulled = machine.pull(&name).await.unwrap();
     assert_eq!(
         fs::metadata(pulled.layers[0].join("noise")).unwrap().len(),
         300_000
@@ -417,7 +412,7 @@ async fn a_registry_that_fails_is_asked_again_and_one_that_has_nothing_is_not() 
     let (registry, name) = pushed(&small());
     registry.fault("manifests", Fault::Status(500, String::new()), 2);
     Machine::new().pull(&name).await.unwrap();
-    registry.fault("manifests", Fault::Status(503, String::new()), 99);
+    registry.fault("b/manifests", Fault::Status(503, String::new()), 99);
     let why = Machine::new().refused(&name).await;
     assert!(why.contains("503"), "{why}");
     let why = Machine::new().refused(&registry.name("a/none:1")).await;
