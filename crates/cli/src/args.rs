@@ -305,6 +305,20 @@ pub(crate) struct Exec {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
+    /// Get an image from its registry
+    Pull {
+        /// Its name
+        name: String,
+        /// Ask a mirror first: REGISTRY=ADDRESS, for instance docker.io=https://mirror.example; may be repeated
+        #[arg(long, value_name = "REGISTRY=ADDRESS")]
+        registry_mirror: Vec<String>,
+        /// Speak to the registry without TLS
+        #[arg(long)]
+        plain_http: bool,
+        /// Print the name alone at the end
+        #[arg(short, long)]
+        quiet: bool,
+    },
     /// Load images from an OCI layout folder, an archive of one, or what `docker save` wrote
     Load {
         /// The folder or file

@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use stead_image::registry::credentials::Credentials;
+use stead_image::registry::mirrors::Registries;
+use stead_image::registry::{Access, Patience, Progress, Puller};
 use stead_image::store::{Hold, StoreError};
 use stead_image::{Image, ImageName, Store};
 
@@ -11,17 +15,45 @@ use crate::pod::{Presence, signal_number};
 use crate::runtime;
 
 /// Images in the node's folder.
-#[derive(Debug)]
 pub(crate) struct Images {
     store: Store,
+    puller: Puller,
+    /// What the user has set for registries; read before each pull.
+    registries: PathBuf,
 }
 
 impl Images {
     /// Opens the folder, and sweeps what a crash left in it.
-    pub(crate) fn open(node: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        let store = Store::open(&folder_of(data_dir))?;
         Ok(Self {
-            store: Store::open(&folder(node))?,
+            puller: Puller::new(store.clone(), Patience::default()),
+            store,
+            registries: registries_of(data_dir),
         })
+    }
+
+    /// Gets an image from its registry, with these credentials and the user's own; the sentence tells of it.
+    pub(crate) async fn pull(&self, name: &str, secrets: Credentials) -> Result<String, String> {
+        let began = std::time::Instant::now();
+        let parsed = ImageName::parse(name).map_err(|error| error.to_string())?;
+        let access = Access {
+            credentials: secrets.and(Credentials::of_user()),
+            registries: Registries::read(&self.registries).map_err(|error| error.to_string())?,
+        };
+        let progress = Progress::default();
+        let pulled = self.puller.pull(&parsed, &access, &progress).await;
+        let image = pulled.map_err(|error| error.to_string())?;
+        Ok(format!(
+            "Successfully pulled image \"{name}\" in {:?}. Image size: {} bytes.",
+            Duration::from_millis(began.elapsed().as_millis().try_into().unwrap_or(u64::MAX)),
+            image.size
+        ))
+    }
+
+    /// All images, for the status of the node.
+    pub(crate) fn list(&self) -> Vec<Image> {
+        self.store.list().unwrap_or_default()
     }
 
     /// What is true of an image now.
@@ -54,7 +86,12 @@ impl Images {
 
 /// Where the node of a data folder keeps its images.
 pub fn folder_of(data_dir: &Path) -> PathBuf {
-    folder(&data_dir.join("node"))
+    data_dir.join("node/images")
+}
+
+/// The file with mirrors of registries and those that are spoken to without TLS, in a data folder.
+pub fn registries_of(data_dir: &Path) -> PathBuf {
+    data_dir.join("registries.json")
 }
 
 /// Folders of layers that containers of a data folder use, running or to be started again.
@@ -63,8 +100,4 @@ pub fn folder_of(data_dir: &Path) -> PathBuf {
 /// When the records of containers cannot be read: nothing should be removed then.
 pub fn layers_in_use(data_dir: &Path) -> io::Result<BTreeSet<PathBuf>> {
     runtime::layers::in_use(data_dir)
-}
-
-fn folder(node: &Path) -> PathBuf {
-    node.join("images")
 }

@@ -26,6 +26,8 @@ use crate::service::{self, Desk};
 use crate::volume::{Volumes, claim};
 use crate::worker::{InUse, Resolver, Shared};
 
+pub(crate) use register::report_images;
+
 /// Any error of a body or of another crate, boxed.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -197,7 +199,7 @@ impl Node {
         let memory = (runtime.tier() == Tier::Containers).then(|| machine().memory_bytes);
         let shared = Arc::new(Shared {
             volumes: Volumes::new(client.clone(), node.clone(), memory),
-            images: Images::open(&node).map_err(StartError::Images)?,
+            images: Images::open(&options.data_dir).map_err(StartError::Images)?,
             recorder: Recorder::start(client.clone(), options.name.clone()),
             in_use: InUse::default(),
             client,

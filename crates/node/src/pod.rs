@@ -31,7 +31,7 @@ pub use desired::{
     Container, ContainerKind, Desired, Fate, RestartPolicy, as_container, signal_number,
 };
 pub(crate) use hostname::{full_hostname, hostname};
-pub use image::{HOST_IMAGE, Presence, PullPolicy, is_host};
+pub use image::{HOST_IMAGE, Presence, Pull, PullPolicy, PullState, is_host};
 pub use probe::{ProbeKind, ProbeRun, ProbeSpec, Verdict};
 pub use qos::QosClass;
 pub use round::list;

@@ -8,6 +8,7 @@ mod hook;
 mod measure;
 mod patch;
 mod probes;
+mod pull;
 mod snapshot;
 mod unenforced;
 
@@ -25,7 +26,8 @@ use crate::events::{About, Recorder};
 use crate::images::Images;
 use crate::node::NodeOptions;
 use crate::pod::{
-    self, Desired, Fate, HookId, HookState, Memory, Place, Rejection, Step, Verdict, Verdicts,
+    self, Desired, Fate, HookId, HookState, Memory, Place, PullState, Rejection, Step, Verdict,
+    Verdicts,
 };
 use crate::runtime::{ContainerRecord, Runtime};
 use crate::volume::{Ready, Volumes};
@@ -108,6 +110,12 @@ pub(crate) struct Progress {
 enum News {
     /// A hook ended.
     Hook(HookId, HookState),
+    /// A pull ended.
+    Pull {
+        container: String,
+        attempt: u32,
+        state: PullState,
+    },
     /// It takes more of the disk than it may.
     Excess(String),
     /// A probe's verdict changed.
@@ -148,6 +156,7 @@ pub(crate) struct Worker {
     verdicts: BTreeMap<String, Verdicts>,
     probers: BTreeMap<String, probes::Probers>,
     hooks: BTreeMap<HookId, HookState>,
+    pulls: pull::Pulls,
     removal_asked: bool,
 }
 
@@ -194,6 +203,7 @@ impl Worker {
             verdicts: BTreeMap::new(),
             probers: BTreeMap::new(),
             hooks: BTreeMap::new(),
+            pulls: pull::Pulls::default(),
             removal_asked: false,
             records,
         };
@@ -217,6 +227,10 @@ impl Worker {
             self.records.mark_unchanged();
             let now = Timestamp::now();
             let desired = self.desired();
+            if desired.fate != Fate::Live {
+                // Nothing more is started: what is on its way is not needed.
+                self.pulls.cancel();
+            }
             let actual = self.actual(now);
             let view = (desired.clone(), snapshot::view(&actual));
             let due = wake.is_some_and(|at| at <= tokio::time::Instant::now());
@@ -281,6 +295,11 @@ impl Worker {
             News::Hook(id, state) => {
                 self.hooks.insert(id, state);
             }
+            News::Pull {
+                container,
+                attempt,
+                state,
+            } => self.pulls.end(&container, attempt, state),
             News::Excess(sentence) => self.excess = Some(sentence),
             News::Probe {
                 container,

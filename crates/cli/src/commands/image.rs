@@ -1,9 +1,15 @@
 //! `stead image`: images on this machine. Works on the data folder, whether the daemon runs or not.
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
+use stead_image::registry::credentials::Credentials;
+use stead_image::registry::mirrors::Registries;
+use stead_image::registry::{Access, Patience, Progress, Puller};
 use stead_image::source;
 use stead_image::store::Removal;
 use stead_image::{ImageName, Store};
@@ -15,9 +21,22 @@ use crate::place::Place;
 
 /// Runs one of its commands.
 pub(crate) async fn run(command: ImageCommand, place: &Place) -> Result<ExitCode, Failure> {
-    let store = open(place)?;
     let data_dir = place.dir.clone();
+    let store = open(place)?;
+    if let ImageCommand::Pull {
+        name,
+        registry_mirror,
+        plain_http,
+        quiet,
+    } = command
+    {
+        let name = parse(&name)?;
+        let access = access(&data_dir, &name, &registry_mirror, plain_http)?;
+        return pull(store, &name, &access, quiet).await;
+    }
     let work = move || match command {
+        // Done above, for it waits for others than disks.
+        ImageCommand::Pull { .. } => Ok(ExitCode::SUCCESS),
         ImageCommand::Load { path, name } => load(&store, &path, name.as_deref()),
         ImageCommand::Ls { output } => list(&store, output),
         ImageCommand::Rm { names } => remove(&store, &data_dir, &names),
@@ -33,6 +52,81 @@ fn open(place: &Place) -> Result<Store, Failure> {
     place.create()?;
     Store::open(&images::folder_of(&place.dir))
         .map_err(|error| Failure::caused("could not open the images", &error))
+}
+
+/// What the user's files and the command line say of registries.
+fn access(
+    data_dir: &Path,
+    name: &ImageName,
+    mirrors: &[String],
+    plain_http: bool,
+) -> Result<Access, Failure> {
+    let mut registries = Registries::read(&images::registries_of(data_dir))
+        .map_err(|error| Failure::caused("could not read what is set for registries", &error))?;
+    for mirror in mirrors {
+        registries
+            .add_mirror(mirror)
+            .map_err(|error| Failure::input(error.to_string()))?;
+    }
+    if plain_http {
+        registries.plain_http.push(name.registry.clone());
+    }
+    Ok(Access {
+        credentials: Credentials::of_user(),
+        registries,
+    })
+}
+
+async fn pull(
+    store: Store,
+    name: &ImageName,
+    access: &Access,
+    quiet: bool,
+) -> Result<ExitCode, Failure> {
+    let puller = Puller::new(store, Patience::default());
+    let progress = Progress::default();
+    let shows = !quiet && std::io::stderr().is_terminal();
+    let work = puller.pull(name, access, &progress);
+    let pulled = tokio::select! {
+        pulled = work => pulled,
+        () = show(&progress, shows) => return Ok(ExitCode::SUCCESS),
+    };
+    if shows {
+        eprint!("\r\x1b[K");
+    }
+    let image =
+        pulled.map_err(|error| Failure::caused(&format!("could not pull {name}"), &error))?;
+    if quiet {
+        println!("{}", image.name);
+    } else {
+        let layers = progress.layers.load(Ordering::Relaxed);
+        println!(
+            "{} {} ({layers} of {} layers new, {})",
+            image.name,
+            image.digest,
+            image.layers.len(),
+            size(image.size)
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells how far it is, for ever.
+async fn show(progress: &Progress, shows: bool) {
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    loop {
+        tick.tick().await;
+        let read = |amount: &AtomicU64| amount.load(Ordering::Relaxed);
+        if shows && read(&progress.total) > 0 {
+            eprint!(
+                "\r\x1b[K{} of {}, {} of {} layers unpacked",
+                size(read(&progress.done)),
+                size(read(&progress.total)),
+                read(&progress.unpacked),
+                read(&progress.layers)
+            );
+        }
+    }
 }
 
 fn load(store: &Store, path: &Path, name: Option<&str>) -> Result<ExitCode, Failure> {

@@ -132,6 +132,7 @@ fn status(shared: &Shared, before: Option<&core::NodeStatus>, now: Timestamp) ->
         "capacity": amounts,
         "allocatable": amounts,
         "conditions": conditions,
+        "images": images(shared),
         "addresses": [
             {"type": "InternalIP", "address": options.host_ip.to_string()},
             {"type": "Hostname", "address": options.name},
@@ -181,6 +182,36 @@ fn disk(folder: &std::path::Path) -> String {
             )
         },
     )
+}
+
+/// Images told of in the status. upstream: `nodeStatusMaxImages`.
+const IMAGES_MOST: usize = 50;
+
+/// Tells which images are here. What is not told now is told after the next pull.
+pub(crate) async fn report_images(shared: &Shared) {
+    let api: Api<core::Node> = Api::all(shared.client.clone());
+    let patch = Patch::Merge(json!({"status": {"images": images(shared)}}));
+    let name = &shared.options.name;
+    if let Err(error) = api
+        .patch_status(name, &PatchParams::default(), &patch)
+        .await
+    {
+        tracing::debug!(%error, "could not tell of the node's images");
+    }
+}
+
+/// The largest first.
+fn images(shared: &Shared) -> serde_json::Value {
+    let mut images = shared.images.list();
+    images.sort_by_key(|image| std::cmp::Reverse(image.size));
+    let told = images.iter().take(IMAGES_MOST).map(|image| {
+        let mut names = vec![image.name.clone()];
+        if image.pulled {
+            names.insert(0, image.image_id());
+        }
+        json!({"names": names, "sizeBytes": image.size})
+    });
+    told.collect()
 }
 
 /// Renews the Lease for as long as the node lives.

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1 as core;
 
 use super::admit::Rejection;
 use super::backoff::Backoff;
-use super::image::Presence;
+use super::image::{Presence, Pull};
 use super::probe::Verdict;
 use crate::runtime::{ContainerRecord, ContainerState};
 
@@ -33,6 +33,8 @@ pub struct Actual {
     pub host_ip: IpAddr,
     /// What is true of their images, by container; the machine's own file system is always there.
     pub images: BTreeMap<String, Presence>,
+    /// Pulls that run or ran, by container.
+    pub pulls: BTreeMap<String, Pull>,
     /// The node cannot take it.
     pub rejected: Option<Rejection>,
     /// It takes more of the disk than it may: the sentence says of what.
@@ -309,6 +311,8 @@ pub struct ContainerMemory {
     pub backoff: Backoff,
     /// The wait before its image is asked for again.
     pub image_backoff: Backoff,
+    /// When the pull failed that was last told of.
+    pub image_failed: Option<Timestamp>,
     /// Why its last start failed, shown as `waiting`.
     pub failure: Option<Failure>,
     /// The latest life whose start was told as an event.

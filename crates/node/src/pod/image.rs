@@ -1,5 +1,6 @@
 //! Images of containers: what their names and their policy ask of this machine.
 
+use jiff::Timestamp;
 use stead_image::ImageName;
 
 /// The image that is always there: the machine's own file system.
@@ -31,6 +32,31 @@ pub enum Presence {
     },
     /// Whether it is here cannot be told; the text says why.
     Unreadable(String),
+}
+
+/// A pull for one life of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pull {
+    /// For which life.
+    pub attempt: u32,
+    /// How far it is.
+    pub state: PullState,
+}
+
+/// How far a pull is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PullState {
+    /// It runs.
+    Running,
+    /// The image is here; the sentence tells of it.
+    Done(String),
+    /// It failed.
+    Failed {
+        /// Why.
+        why: String,
+        /// When.
+        at: Timestamp,
+    },
 }
 
 /// Why a container's image cannot be used.

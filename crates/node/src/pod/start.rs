@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1 as core;
 use super::actual::{AttemptState, Place, StopBecause};
 use super::backoff::Backoff;
 use super::desired::{Container, ContainerKind};
-use super::image::{self, ImageProblem, Presence};
+use super::image::{self, ImageProblem, Presence, PullState};
 use super::probe::{ProbeKind, Verdict};
 use super::round::{LOOK_AGAIN, Round};
 use super::status;
@@ -225,7 +225,7 @@ fn start_if_due(round: &mut Round<'_>, container: &Container) {
     if round.is_held(container) {
         return;
     }
-    if !image_is_there(round, container) || !may_restart(round, container, &due) {
+    if !image_is_there(round, container, due.attempt) || !may_restart(round, container, &due) {
         return;
     }
     if !has_command(round, container) {
@@ -244,6 +244,7 @@ fn start_if_due(round: &mut Round<'_>, container: &Container) {
     });
     let remembered = round.of(container);
     remembered.failure = None;
+    remembered.image_failed = None;
     remembered.stop = None;
     round.block(Blocker::Starting {
         container: container.name.clone(),
@@ -289,7 +290,7 @@ pub(super) fn pulled(round: &mut Round<'_>, container: &Container) {
 }
 
 /// Whether a container's image can be used now; says what keeps it from that.
-fn image_is_there(round: &mut Round<'_>, container: &Container) -> bool {
+fn image_is_there(round: &mut Round<'_>, container: &Container, attempt: u32) -> bool {
     let absent = Presence::Absent;
     let presence = round.actual.images.get(&container.name).unwrap_or(&absent);
     let problem = match image::check(&container.image, container.pull, presence) {
@@ -322,7 +323,11 @@ fn image_is_there(round: &mut Round<'_>, container: &Container) -> bool {
             round.fail(container, "ErrImageNeverPull", message);
             round.wake(round.after(LOOK_AGAIN));
         }
-        ImageProblem::MustPull => unavailable(round, container),
+        ImageProblem::MustPull => {
+            if is_pulled(round, container, attempt) {
+                return true;
+            }
+        }
     }
     if round.of(container).stop.take().is_some() {
         round.again();
@@ -343,60 +348,79 @@ fn has_command(round: &Round<'_>, container: &Container) -> bool {
         )
 }
 
-/// What can be had instead, for messages.
-const POSSIBLE: &str =
-    "this node pulls no images yet; load it with `stead image load`, or use stead.dev/host";
-
-fn unavailable(round: &mut Round<'_>, container: &Container) {
-    let image = &container.image;
-    let message = format!("Failed to pull image \"{image}\": {POSSIBLE}");
-    let last = round
-        .of(container)
-        .failure
-        .as_ref()
-        .map(|failure| failure.at);
-    let waits = last.and_then(|at| {
-        round
-            .actual
-            .memory
-            .containers
-            .get(&container.name)?
-            .image_backoff
-            .waits_until(at, round.now)
-    });
-    if let Some(until) = waits {
-        let message = format!("Back-off pulling image \"{image}\": {message}");
-        if round
-            .of(container)
-            .failure
-            .as_ref()
-            .is_none_or(|f| f.reason != "ImagePullBackOff")
-        {
-            round.normal(
-                container,
-                "BackOff",
-                format!("Back-off pulling image \"{image}\""),
-            );
-            round.warn(container, "Failed", "Error: ImagePullBackOff");
-            let at = last.unwrap_or(round.now);
-            round.fail(container, "ImagePullBackOff", message);
-            if let Some(failure) = &mut round.of(container).failure {
-                failure.at = at;
-            }
+/// Whether the image was fetched for this life of the container; fetches it, or waits before it does so again.
+/// upstream: `EnsureImageExists`, the pull.
+fn is_pulled(round: &mut Round<'_>, container: &Container, attempt: u32) -> bool {
+    let pulls = &round.actual.pulls;
+    let pull = pulls
+        .get(&container.name)
+        .filter(|pull| pull.attempt == attempt);
+    match pull.map(|pull| pull.state.clone()) {
+        Some(PullState::Done(_)) => return true,
+        Some(PullState::Running) => round.block(Blocker::Pulling {
+            container: container.name.clone(),
+        }),
+        Some(PullState::Failed { why, at }) if round.of(container).image_failed != Some(at) => {
+            pull_failed(round, container, &why, at);
         }
-        round.wake(until);
-        return;
+        Some(PullState::Failed { why, at: _ }) => pull_again(round, container, attempt, &why),
+        None => pull_again(round, container, attempt, ""),
     }
-    round.normal(container, "Pulling", format!("Pulling image \"{image}\""));
+    false
+}
+
+fn pull_failed(round: &mut Round<'_>, container: &Container, why: &str, at: Timestamp) {
+    let message = format!("Failed to pull image \"{}\": {why}", container.image);
     round.warn(container, "Failed", message.clone());
     round.warn(container, "Failed", "Error: ErrImagePull");
     round.fail(container, "ErrImagePull", message);
     let now = round.now;
-    round
+    let remembered = round.of(container);
+    let last = remembered.image_failed.replace(at).unwrap_or(at);
+    remembered.image_backoff.restarted(last, now);
+    // Shown before the wait for the next attempt is.
+    round.again();
+}
+
+/// Fetches the image, unless the last attempt failed too short a time ago.
+fn pull_again(round: &mut Round<'_>, container: &Container, attempt: u32, why: &str) {
+    let now = round.now;
+    let image = &container.image;
+    let remembered = round.of(container);
+    let backoff = remembered.image_backoff;
+    let waits = remembered
+        .image_failed
+        .and_then(|at| backoff.waits_until(at, now));
+    let Some(until) = waits else {
+        round.normal(container, "Pulling", format!("Pulling image \"{image}\""));
+        round.step(Step::PullImage {
+            container: container.name.clone(),
+            attempt,
+        });
+        return round.block(Blocker::Pulling {
+            container: container.name.clone(),
+        });
+    };
+    let shown = round
         .of(container)
-        .image_backoff
-        .restarted(last.unwrap_or(now), now);
-    round.wake(round.after(LOOK_AGAIN));
+        .failure
+        .as_ref()
+        .is_some_and(|failure| failure.reason == "ImagePullBackOff");
+    let message = format!("Back-off pulling image \"{image}\"");
+    if !shown {
+        round.normal(container, "BackOff", message.clone());
+        round.warn(container, "Failed", "Error: ImagePullBackOff");
+        round.fail(
+            container,
+            "ImagePullBackOff",
+            format!("{message}: ErrImagePull: {why}"),
+        );
+    }
+    round.block(Blocker::BackOff {
+        container: container.name.clone(),
+        until,
+    });
+    round.wake(until);
 }
 
 /// Waits out the back-off of a container that ended.

@@ -30,6 +30,13 @@ pub enum Step {
     MakeVolumes,
     /// Give the pod its place.
     PreparePod,
+    /// Get the image for this life of this container; how that went is seen in a later round.
+    PullImage {
+        /// The container.
+        container: String,
+        /// Which life.
+        attempt: u32,
+    },
     /// Start this life of this container.
     StartContainer {
         /// The container.
@@ -120,6 +127,11 @@ pub enum Blocker {
     },
     /// A container is being started, or its postStart hook runs.
     Starting {
+        /// Which.
+        container: String,
+    },
+    /// The image of a container is being fetched.
+    Pulling {
         /// Which.
         container: String,
     },

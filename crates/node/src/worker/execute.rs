@@ -68,6 +68,10 @@ impl Worker {
             }
             Step::MakeVolumes => self.make_volumes().await,
             Step::PreparePod => self.prepare().await,
+            Step::PullImage { container, attempt } => {
+                self.pull(&container, attempt);
+                Ok(())
+            }
             Step::StartContainer { container, attempt } => {
                 self.start(&container, attempt).await;
                 Ok(())
@@ -314,9 +318,11 @@ impl Worker {
         let image = container.image.clone().unwrap_or_default();
         let life = self.lives.entry((name.to_owned(), attempt)).or_default();
         life.image = Some(image.clone());
-        let message = format!(
-            "Container image \"{image}\" already present on machine and can be accessed by the pod"
-        );
+        let message = self.pulls.sentence(name, attempt).unwrap_or_else(|| {
+            format!(
+                "Container image \"{image}\" already present on machine and can be accessed by the pod"
+            )
+        });
         let note = Note {
             warning: false,
             reason: "Pulled",

@@ -55,6 +55,7 @@ impl Worker {
             reported: self.reported.clone(),
             host_ip: self.shared.options.host_ip,
             images: self.images(&input.pod),
+            pulls: self.pulls.states(),
             rejected: input.rejected,
             excess: self.excess.clone(),
             former: input.former,

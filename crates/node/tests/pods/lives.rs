@@ -233,7 +233,7 @@ c waiting/ErrImagePull waiting/ImagePullBackOff waiting/ErrImagePull
 0.0 event Warning Failed
 10.0 event Warning Failed
 10.0 event Warning Failed
-20.0 event Warning Failed
+10.0 event Warning Failed
 ",
     );
 }

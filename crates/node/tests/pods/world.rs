@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1 as core;
 use serde_json::{Value, json};
 use stead_node::pod::{
     Actual, Attempt, AttemptState, Blocker, Decision, Desired, End, Fate, HookId, HookKind,
-    HookState, Machine, Memory, Place, ProbeKind, ProbeRun, ProbeSpec, Step, Verdict, Verdicts,
-    admit, decide,
+    HookState, Machine, Memory, Place, ProbeKind, ProbeRun, ProbeSpec, Pull, PullState, Step,
+    Verdict, Verdicts, admit, decide,
 };
 
 use crate::script::Script;
@@ -57,6 +57,7 @@ pub(crate) struct World {
     probers: Vec<Prober>,
     verdicts: BTreeMap<String, Verdicts>,
     hooks: BTreeMap<HookId, HookState>,
+    pulls: BTreeMap<String, Pull>,
     hook_ends: Vec<(Timestamp, HookId, HookState)>,
     reported: core::PodStatus,
     place: Place,
@@ -88,6 +89,7 @@ impl World {
             probers: Vec::new(),
             verdicts: BTreeMap::new(),
             hooks: BTreeMap::new(),
+            pulls: BTreeMap::new(),
             hook_ends: Vec::new(),
             reported: serde_json::from_value(bound).expect("a status"),
             place: Place::None,
@@ -229,6 +231,7 @@ impl World {
             reported: self.reported.clone(),
             host_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             images: BTreeMap::new(),
+            pulls: self.pulls.clone(),
             rejected: admit(&spec, &machine, &[]).err(),
             former: None,
             removal_asked: self.removal_asked,
@@ -344,6 +347,12 @@ impl World {
             }
             Step::PreparePod => {
                 self.place = Place::Prepared(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)))
+            }
+            Step::PullImage { container, attempt } => {
+                let why = "no registry has it".to_owned();
+                let state = PullState::Failed { why, at: self.now };
+                self.pulls.insert(container, Pull { attempt, state });
+                self.wake = Some(self.now);
             }
             Step::StartContainer { container, attempt } => self.begin(&container, attempt),
             Step::RunHook { id, deadline: _ } => self.run_hook(id),
