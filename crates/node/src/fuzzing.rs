@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::logs::{Reader, Wanted};
+use crate::logs::{Files, Reader, Wanted};
 
 pub use crate::dns::fuzz::{answer as dns_answer, question as dns_question, resolv_conf};
 
@@ -22,13 +22,10 @@ pub fn log(bytes: &[u8]) {
         return;
     };
     let limit = wanted.limit_bytes;
-    if let Some(lines) = wanted.tail {
-        let offset = crate::logs::tail_offset(&mut std::io::Cursor::new(file), lines);
-        assert!(
-            offset.is_ok_and(|offset| offset <= file.len() as u64),
-            "the tail begins behind the end"
-        );
-    }
+    assert!(
+        file.ends_with(&from_the_tail(file, &wanted)),
+        "what is read of a file is not its end"
+    );
     let whole = Reader::new(wanted.clone()).push(file);
     let mut reader = Reader::new(wanted);
     let pieces: Vec<u8> = file
@@ -40,4 +37,24 @@ pub fn log(bytes: &[u8]) {
         limit.is_none_or(|limit| whole.len() as u64 <= limit),
         "more than was asked for"
     );
+}
+
+/// What is read of a log file where this is wanted of it.
+fn from_the_tail(file: &[u8], wanted: &Wanted) -> Vec<u8> {
+    let name = format!("stead-fuzz-{}.log", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let read = || -> std::io::Result<Vec<u8>> {
+        std::fs::write(&path, file)?;
+        let mut files = Files::open(&path, wanted)?;
+        let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+        loop {
+            match files.read(&mut buffer)? {
+                0 => break,
+                count => all.extend_from_slice(&buffer[..count]),
+            }
+        }
+        std::fs::remove_file(&path)?;
+        Ok(all)
+    };
+    read().expect("a temporary folder can be used")
 }
