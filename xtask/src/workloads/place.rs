@@ -195,8 +195,12 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // A run that failed may have left no daemon, and pods that still run: somebody has to stop them.
+        let ended = self
+            .run(&["up", "-d", "--tier", "containers"])
+            .and_then(|_| self.run(&["down", "--delete-volumes", "--yes", "--timeout", "120s"]));
         // The run is over whatever this says; what it says is shown.
-        if let Err(error) = self.run(&["down", "--delete-volumes", "--yes", "--timeout", "120s"]) {
+        if let Err(error) = ended {
             eprintln!("{error}");
         }
     }
