@@ -26,6 +26,45 @@ mod only_containers {
     const TIER: Tier = Tier::Containers;
 
     #[tokio::test]
+    async fn what_listens_on_a_pods_own_localhost_can_be_dialled() {
+        use tokio::io::AsyncReadExt;
+
+        let bench = Bench::new(TIER);
+        let program = support::shim();
+        let program = program.to_str().expect("a path of letters");
+        let server = bench.command("server", &[program, "answer", "127.0.0.1:7000", "hello"]);
+        bench.start_running(&server).await;
+        bench.wait_for_log(&server, "stdout F listening").await;
+        let uid = bench.uid("server");
+        let mut stream = bench.runtime.dial(&uid, 7_000).await.expect("it listens");
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await.expect("it answers");
+        assert_eq!(said.trim_end(), "hello");
+        let nobody = bench
+            .runtime
+            .dial(&uid, 1)
+            .await
+            .expect_err("nobody listens");
+        let why = std::error::Error::source(&nobody)
+            .expect("a reason")
+            .to_string();
+        assert!(why.contains("refused"), "{why}");
+        // What the machine's own localhost offers is not the pod's.
+        let outside = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let port = outside.local_addr().expect("an address").port();
+        bench
+            .runtime
+            .dial(&uid, port)
+            .await
+            .expect_err("that is outside");
+        bench
+            .runtime
+            .kill(&server.id)
+            .await
+            .expect("it can be ended");
+    }
+
+    #[tokio::test]
     async fn pods_and_the_machine_reach_each_other_by_address() {
         let bench = Bench::new(TIER);
         let address = bench.prepare("server").await.ip;

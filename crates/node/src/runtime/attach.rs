@@ -117,6 +117,8 @@ async fn tell(
     let mut piece = vec![0; HELD];
     loop {
         let told = tokio::select! {
+            // A size that was told before a line comes before it.
+            biased;
             size = sizes.recv() => match size {
                 Some((columns, rows)) => {
                     let [a, b] = columns.to_be_bytes();

@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use stead_node::runtime::{
-    ContainerSpec, ContainerState, PodSandbox, PodSettings, RuntimeError, Seccomp, Tier,
+    ContainerSpec, ContainerState, LogLimits, PodSandbox, PodSettings, RuntimeError, Seccomp, Tier,
 };
 
 use super::{Bench, eventually, exit, kill, lives, pod};
@@ -699,6 +699,128 @@ pub(crate) async fn a_missing_working_folder_is_made(tier: Tier) {
         "/var/lib/stead-test/work\n0\n"
     );
     assert!(!std::path::Path::new("/var/lib/stead-test").exists());
+}
+
+pub(crate) async fn a_log_goes_on_in_another_file_between_two_lines(tier: Tier) {
+    let mut bench = Bench::new(tier);
+    let log = LogLimits {
+        max_bytes: 4_096,
+        max_files: 3,
+    };
+    bench.limit_logs(log);
+    let spec = bench.script(
+        "a",
+        "i=0; while [ $i -lt 1000 ]; do echo line $i; i=$((i+1)); done",
+    );
+    bench.run(&spec).await;
+    let folder = spec.log_path.parent().expect("a folder");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .expect("a folder of logs")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    // The one that is written comes last: its name is the others' without their number.
+    files.sort_by_key(|path| (path == &spec.log_path, path.clone()));
+    assert_eq!(files.len(), 3, "{files:?}");
+    let texts: Vec<String> = files
+        .iter()
+        .map(|path| std::fs::read_to_string(path).expect("a log"))
+        .collect();
+    assert!(
+        texts
+            .iter()
+            .all(|text| text.len() <= 4_096 && text.ends_with('\n'))
+    );
+    let kept: Vec<u32> = texts
+        .concat()
+        .lines()
+        .map(|line| {
+            line.rsplit(' ')
+                .next()
+                .and_then(|n| n.parse().ok())
+                .expect("a number")
+        })
+        .collect();
+    let first = kept[0];
+    assert!(
+        first > 0 && kept == (first..1_000).collect::<Vec<_>>(),
+        "{kept:?}"
+    );
+}
+
+pub(crate) async fn whoever_attaches_hears_and_speaks_and_the_container_outlives_it(tier: Tier) {
+    let bench = Bench::new(tier);
+    let mut spec = bench.script(
+        "a",
+        "echo before; while read line; do echo heard $line; done",
+    );
+    spec.stdin = true;
+    spec.stdin_once = true;
+    let pid = bench.start_running(&spec).await;
+    bench.wait_for_log(&spec, "stdout F before").await;
+    let attach = async |stdin| {
+        bench
+            .runtime
+            .attach(&spec.id, stdin)
+            .await
+            .expect("it runs")
+    };
+    let (mut listener, gone) = (attach(false).await, attach(false).await);
+    drop(gone);
+    let mut speaker = attach(true).await;
+    let mut stdin = speaker.stdin.take().expect("it reads");
+    stdin.write_all(b"one\n").await.expect("it is passed on");
+    let mut heard = [0; 10];
+    for session in [&mut speaker, &mut listener] {
+        session
+            .stdout
+            .read_exact(&mut heard)
+            .await
+            .expect("it is told");
+        assert_eq!(
+            &heard, b"heard one\n",
+            "what was written before is not told"
+        );
+    }
+    assert!(lives(pid));
+    stdin.write_all(b"two\n").await.expect("it is passed on");
+    stdin.shutdown().await.expect("its end is passed on");
+    drop(stdin);
+    let mut rest = String::new();
+    listener
+        .stdout
+        .read_to_string(&mut rest)
+        .await
+        .expect("it is told");
+    assert_eq!(rest, "heard two\n");
+    assert_eq!(listener.exit.await.ok(), Some(0));
+    assert_eq!(exit(&bench.wait(&spec.id, super::is_over).await), (0, None));
+    let late = bench.runtime.attach(&spec.id, false).await;
+    assert!(matches!(late, Err(RuntimeError::NotRunning(_))));
+}
+
+pub(crate) async fn a_terminal_can_be_attached_to(tier: Tier) {
+    let bench = Bench::new(tier);
+    let mut spec = bench.script("a", "read line; stty size; echo got $line");
+    (spec.stdin, spec.tty) = (true, true);
+    bench.start_running(&spec).await;
+    let mut session = bench.runtime.attach(&spec.id, true).await.expect("it runs");
+    assert!(session.stderr.is_none(), "a terminal has one output");
+    let resize = session.resize.as_ref().expect("it has a size");
+    resize.send((77, 33)).await.expect("it takes sizes");
+    // The size is told before the line: they go the same way.
+    let mut stdin = session.stdin.take().expect("it reads");
+    stdin.write_all(b"typed\n").await.expect("it is passed on");
+    bench.wait(&spec.id, super::is_over).await;
+    let mut said = String::new();
+    session
+        .stdout
+        .read_to_string(&mut said)
+        .await
+        .expect("it is told");
+    assert!(
+        said.contains("33 77\r\n") && said.ends_with("got typed\r\n"),
+        "{said:?}"
+    );
 }
 
 pub(crate) async fn a_container_with_a_terminal_has_one(tier: Tier) {

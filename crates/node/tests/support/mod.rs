@@ -16,6 +16,9 @@ macro_rules! every_tier {
             a_signal_that_ended_it_is_told
             output_becomes_log_lines
             a_burst_of_output_loses_no_line
+            a_log_goes_on_in_another_file_between_two_lines
+            whoever_attaches_hears_and_speaks_and_the_container_outlives_it
+            a_terminal_can_be_attached_to
             the_program_has_its_variables_and_folder
             kill_ends_everything_and_returns_when_it_has
             a_program_that_ignores_sigterm_goes_on
@@ -68,8 +71,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stead_node::runtime::{
-    self, Confinement, ContainerId, ContainerSpec, ContainerState, Mount, PodPlace, PodSandbox,
-    PodSettings, Root, Runtime, RuntimeOptions, Tier,
+    self, Confinement, ContainerId, ContainerSpec, ContainerState, LogLimits, Mount, PodPlace,
+    PodSandbox, PodSettings, Root, Runtime, RuntimeOptions, Tier,
 };
 
 /// How long anything may take before it counts as stuck.
@@ -106,6 +109,15 @@ impl Bench {
     /// What a new daemon does: forgets everything and opens the folder again.
     pub(crate) fn restart(&mut self) {
         self.runtime = open(self.tier, self.folder.path());
+    }
+
+    /// From now on logs may grow this large.
+    pub(crate) fn limit_logs(&mut self, log: LogLimits) {
+        let options = RuntimeOptions {
+            log,
+            ..options(self.folder.path())
+        };
+        self.runtime = runtime::open(self.tier, options).expect("the tier opens");
     }
 
     /// The UID of pod `name` here: no two folders may have the same UID, as no two pods of the world have.
