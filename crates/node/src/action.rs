@@ -260,3 +260,68 @@ fn serving(status: u8) -> &'static str {
         _ => "UNKNOWN",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A health service that serves, but not `db`, and knows no `nobody`.
+    async fn serve() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let service = hyper::service::service_fn(answer);
+                tokio::spawn(
+                    hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(stream), service),
+                );
+            }
+        });
+        address
+    }
+
+    async fn answer(
+        request: http::Request<hyper::body::Incoming>,
+    ) -> Result<http::Response<Full<Bytes>>, Infallible> {
+        assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+        let asked = request
+            .into_body()
+            .collect()
+            .await
+            .expect("a request")
+            .to_bytes();
+        let mut response = http::Response::builder().header("content-type", "application/grpc");
+        let frame: &[u8] = match asked.get(7..).unwrap_or_default() {
+            b"" => &[0, 0, 0, 0, 2, 8, 1],
+            b"db" => &[0, 0, 0, 0, 2, 8, 2],
+            _ => {
+                response = response.header("grpc-status", "5");
+                &[]
+            }
+        };
+        Ok(response
+            .body(Full::new(Bytes::copy_from_slice(frame)))
+            .expect("a response"))
+    }
+
+    #[tokio::test]
+    async fn grpc_health_is_asked_by_service() {
+        let address = serve().await;
+        for (service, want) in [
+            ("", "SERVING"),
+            ("db", "NOT_SERVING"),
+            ("nobody", "UNKNOWN"),
+        ] {
+            assert_eq!(
+                health(address, service).await.map(serving),
+                Ok(want),
+                "{service}"
+            );
+        }
+    }
+}

@@ -28,7 +28,8 @@ pub use actual::{
 };
 pub use admit::{Machine, Rejection, Share, admit};
 pub use desired::{
-    Container, ContainerKind, Desired, Fate, RestartPolicy, as_container, signal_number,
+    Container, ContainerKind, Desired, Fate, RestartPolicy, RestartRule, as_container,
+    signal_number,
 };
 pub(crate) use hostname::{full_hostname, hostname};
 pub use image::{HOST_IMAGE, Presence, Pull, PullPolicy, PullState, is_host};
@@ -165,7 +166,7 @@ fn end_restarts(round: &mut Round<'_>) {
         } else if round
             .latest(container)
             .and_then(Attempt::end)
-            .is_some_and(|end| !container.restart.restarts(end.code))
+            .is_some_and(|end| !container.restarts(end.code))
         {
             round.of(container).stop = None;
             round.hold(container);

@@ -240,6 +240,11 @@ impl Worker {
                     Round::Finished => return,
                     Round::Next(wake) => wake,
                 };
+                if let Some((_, seen)) = &mut last {
+                    // What the round has made up to date is news when it grows stale again.
+                    seen.volumes_ready = self.volumes.is_some();
+                    seen.volumes_stale = self.stale;
+                }
                 self.probe();
             }
             let renewal = self.renew_at.map(|at| instant(at, Timestamp::now()));

@@ -358,3 +358,46 @@ async fn ask(service: NodeService, path: String) -> (u16, String) {
         .to_bytes();
     (code, String::from_utf8_lossy(&bytes).into_owned())
 }
+
+#[tokio::test]
+async fn a_token_is_renewed_before_its_end_and_a_refusal_takes_nothing_away() {
+    let house = House::new();
+    let node = house.node().await;
+    let mut pod = house.pod("web-0", "u1");
+    pod["spec"]["volumes"] = json!([{"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}]);
+    house.api.put("pods", pod);
+    house.until_phase("web-0", "Running").await;
+    let folder = house.folder.path().join("node/pods/u1/volumes/token");
+    let read = || std::fs::read_to_string(folder.join("token")).expect("there is a token always");
+    assert_eq!(read(), "t-1");
+    let swapped = std::fs::read_link(folder.join("..data")).expect("a link");
+    house
+        .api
+        .until("tokens", "t-2", |asked| asked.is_some())
+        .await;
+    assert!(!read().is_empty(), "what was refused takes nothing away");
+    house
+        .api
+        .until("tokens", "t-4", |asked| asked.is_some())
+        .await;
+    assert!(["t-3", "t-4"].contains(&read().as_str()), "{}", read());
+    assert_ne!(
+        std::fs::read_link(folder.join("..data")).expect("a link"),
+        swapped
+    );
+    house.api.until_event("FailedMount").await;
+    assert_eq!(house.runtime.started(), [id("u1", 0)], "the pod went on");
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn limits_that_a_tier_does_not_enforce_are_told_and_the_pod_runs() {
+    let house = House::new();
+    let node = house.node().await;
+    let mut pod = house.pod("web-0", "u1");
+    pod["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "64Mi"}});
+    house.api.put("pods", pod);
+    house.until_phase("web-0", "Running").await;
+    house.api.until_event("NotEnforced").await;
+    node.shutdown().await;
+}

@@ -78,12 +78,9 @@ pub(super) fn post_starts(round: &mut Round<'_>) {
             // Not begun yet, or still at it.
             None | Some(HookState::Running) if round.is_alive(container) => continue,
             None | Some(HookState::Running | HookState::Done) => {}
-            Some(HookState::Failed(message)) if round.is_alive(container) => {
-                round.warn(
-                    container,
-                    "FailedPostStartHook",
-                    format!("PostStartHook failed: {message}"),
-                );
+            Some(HookState::Failed(_)) if round.is_alive(container) => {
+                // upstream: what it said is nobody's business.
+                round.warn(container, "FailedPostStartHook", "PostStartHook failed");
                 stop::begin(round, container, StopBecause::PostStart);
             }
             Some(HookState::Failed(_)) => {}

@@ -106,8 +106,10 @@ pub struct Container {
     pub image: String,
     /// When the image is fetched.
     pub pull: PullPolicy,
-    /// When it is started again, all rules applied.
+    /// When it is started again, unless one of its rules says that it is.
     pub restart: RestartPolicy,
+    /// `restartPolicyRules`: after which exit codes it is started again whatever its policy.
+    pub restart_rules: Vec<RestartRule>,
     /// Whether the pod gives a command or arguments.
     pub has_command: bool,
     /// Startup, liveness and readiness probes, as far as it has them.
@@ -120,7 +122,32 @@ pub struct Container {
     pub stop_signal: Option<i32>,
 }
 
+/// One of `restartPolicyRules`, of which each that holds starts the container again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestartRule {
+    /// Exit codes.
+    pub codes: Vec<i32>,
+    /// Whether it holds for these, rather than for all others.
+    pub holds_for_these: bool,
+}
+
+impl RestartRule {
+    fn of(rule: &core::ContainerRestartRule) -> Option<Self> {
+        let on = rule.exit_codes.as_ref()?;
+        (rule.action == "Restart").then(|| Self {
+            codes: on.values.clone().unwrap_or_default(),
+            holds_for_these: on.operator == "In",
+        })
+    }
+}
+
 impl Container {
+    /// Whether it is started again after it ended with `code`. upstream: `ContainerShouldRestart`.
+    pub fn restarts(&self, code: i32) -> bool {
+        let holds = |rule: &RestartRule| rule.codes.contains(&code) == rule.holds_for_these;
+        self.restart_rules.iter().any(holds) || self.restart.restarts(code)
+    }
+
     /// Its probe of this kind.
     pub fn probe(&self, kind: ProbeKind) -> Option<&ProbeSpec> {
         self.probes.iter().find(|probe| probe.kind == kind)
@@ -209,11 +236,11 @@ fn containers(spec: &core::PodSpec, pod_restart: RestartPolicy) -> Vec<Container
     let initial = spec.init_containers.iter().flatten().map(|container| {
         match container.restart_policy.as_deref() {
             Some("Always") => parse(container, ContainerKind::Sidecar, RestartPolicy::Always),
-            Some(_) | None => parse(
+            own => parse(
                 container,
                 ContainerKind::Init,
-                // An init container that ended well is done, whatever the pod's policy.
-                if pod_restart == RestartPolicy::Never {
+                // An init container that ended well is done, whatever the policy.
+                if restart_policy(own).unwrap_or(pod_restart) == RestartPolicy::Never {
                     RestartPolicy::Never
                 } else {
                     RestartPolicy::OnFailure
@@ -254,6 +281,12 @@ fn parse(container: &core::Container, kind: ContainerKind, restart: RestartPolic
         pull: pull_policy(container.image_pull_policy.as_deref(), &image),
         image,
         restart,
+        restart_rules: container
+            .restart_policy_rules
+            .iter()
+            .flatten()
+            .filter_map(RestartRule::of)
+            .collect(),
         has_command: container
             .command
             .iter()

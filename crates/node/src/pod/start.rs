@@ -183,7 +183,7 @@ fn due(round: &mut Round<'_>, container: &Container) -> Option<Due> {
                 ended: None,
                 by_us: false,
             }),
-            Some(end) if container.restart.restarts(end.exit_code) => Some(Due {
+            Some(end) if container.restarts(end.exit_code) => Some(Due {
                 attempt: count + 1,
                 ended: None,
                 by_us: false,
@@ -196,7 +196,7 @@ fn due(round: &mut Round<'_>, container: &Container) -> Option<Due> {
         round.again();
         return None;
     }
-    if !container.restart.restarts(end.code) {
+    if !container.restarts(end.code) {
         return None;
     }
     let by_us = round

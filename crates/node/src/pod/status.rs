@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::actual::{Actual, Attempt, AttemptState, End, Memory, Place, StopBecause};
-use super::desired::{Container, ContainerKind, Desired, RestartPolicy};
+use super::desired::{Container, ContainerKind, Desired};
 use super::image;
 use super::probe::{ProbeKind, Verdict};
 
@@ -393,7 +393,7 @@ fn with_failure(
     let ended = state.terminated.as_ref();
     if memory.stop.is_some()
         || state.running.is_some()
-        || ended.is_some_and(|e| !container.restart.restarts(e.exit_code))
+        || ended.is_some_and(|e| !container.restarts(e.exit_code))
     {
         status.state = Some(state);
         return status;
@@ -446,7 +446,7 @@ fn end_status(
 
 /// upstream: `getPhase`.
 fn phase(desired: &Desired, status: &core::PodStatus, ending: bool) -> &'static str {
-    let (mut initializing, mut failed_init) = (false, false);
+    let (mut initializing, mut failed_init, mut lost_init) = (false, false, false);
     for (container, status) in desired
         .initial()
         .zip(status.init_container_statuses.iter().flatten())
@@ -463,13 +463,17 @@ fn phase(desired: &Desired, status: &core::PodStatus, ending: bool) -> &'static 
             }
             ContainerKind::Init | ContainerKind::Regular | ContainerKind::Ephemeral => {
                 match ended {
-                    Some(end) => failed_init |= end.exit_code != 0,
+                    Some(end) => {
+                        failed_init |= end.exit_code != 0;
+                        // upstream: one that will not be started again fails the pod.
+                        lost_init |= end.exit_code != 0 && !container.restarts(end.exit_code);
+                    }
                     None => initializing = true,
                 }
             }
         }
     }
-    if failed_init && desired.restart == RestartPolicy::Never {
+    if lost_init {
         return "Failed";
     }
     let begun = |s: &core::ContainerStatus| s.state.as_ref().is_some_and(|s| s.waiting.is_none());
@@ -497,7 +501,7 @@ fn regular_phase(desired: &Desired, status: &core::PodStatus, ending: bool) -> &
             (None, Some(end), _) => {
                 stopped += 1;
                 succeeded += i32::from(end.exit_code == 0);
-                restarts |= container.restart.restarts(end.exit_code);
+                restarts |= container.restarts(end.exit_code);
             }
             (None, None, Some(_)) => {
                 stopped += 1;

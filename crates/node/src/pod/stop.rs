@@ -193,14 +193,18 @@ fn hook_is_over(round: &mut Round<'_>, container: &Container, stop: &ContainerSt
         kind: HookKind::PreStop,
     };
     match round.actual.hooks.get(&id) {
-        None | Some(HookState::Running) => round.now >= stop.deadline,
+        None | Some(HookState::Running) if round.now < stop.deadline => false,
         Some(HookState::Done) => true,
-        Some(HookState::Failed(message)) => {
-            round.warn(
-                container,
-                "FailedPreStopHook",
-                format!("PreStopHook failed: {message}"),
-            );
+        // upstream: one that has not ended with the grace ends with its container, and has then failed. What it said
+        // is nobody's business.
+        None | Some(HookState::Running | HookState::Failed(_)) => {
+            let sleeps = container
+                .pre_stop
+                .as_ref()
+                .is_some_and(|hook| hook.sleep.is_some());
+            if !sleeps {
+                round.warn(container, "FailedPreStopHook", "PreStopHook failed");
+            }
             true
         }
     }

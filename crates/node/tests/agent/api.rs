@@ -107,6 +107,16 @@ impl Api {
             .any(|((plural, _), event)| plural == "events" && event["reason"] == reason)
     }
 
+    /// Waits until something is told with this reason: events come after what they tell of.
+    pub(crate) async fn until_event(&self, reason: &str) {
+        let mut revision = self.revision.subscribe();
+        let until = tokio::time::Instant::now() + Duration::from_secs(20);
+        while !self.has_event(reason) {
+            let changed = tokio::time::timeout_at(until, revision.changed()).await;
+            assert!(changed.is_ok(), "nothing is told of {reason}");
+        }
+    }
+
     /// Waits until an object is as `is` says.
     pub(crate) async fn until(
         &self,
@@ -158,6 +168,7 @@ impl Api {
             }
             (Method::GET, None) => self.list(plural),
             (Method::GET, Some(name)) => found(self.get(plural, name)),
+            (Method::POST, Some(_)) if rest.get(2) == Some(&"token") => self.token(),
             (Method::POST, None) => {
                 let mut object = body;
                 object["metadata"]["uid"] = json!("made");
@@ -196,6 +207,31 @@ impl Api {
             }
             (method, _) => panic!("the agent never sends {method} {plural}"),
         }
+    }
+
+    /// The first token, then a refusal, then one after another; each for three seconds.
+    fn token(&self) -> Response<Reply> {
+        let asked = self
+            .store()
+            .objects
+            .keys()
+            .filter(|(plural, _)| plural == "tokens")
+            .count()
+            + 1;
+        self.put(
+            "tokens",
+            json!({"metadata": {"name": format!("t-{asked}")}}),
+        );
+        if asked == 2 {
+            return refused("InternalError", StatusCode::INTERNAL_SERVER_ERROR);
+        }
+        let until = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3);
+        let status =
+            json!({"token": format!("t-{asked}"), "expirationTimestamp": until.to_string()});
+        reply(
+            StatusCode::CREATED,
+            &json!({"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "metadata": {}, "spec": {}, "status": status}),
+        )
     }
 
     /// Whether the object of that name is not the one that `asked` names by its UID.

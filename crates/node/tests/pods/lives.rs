@@ -24,6 +24,20 @@ fn check(story: &str) {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "restart" => pod["spec"]["restartPolicy"] = json!(rest),
+            // `rule CONTAINER CODE...`: it is started again after these exit codes.
+            "rule" => {
+                let mut words = rest.split_whitespace();
+                let name = words.next().expect("a name");
+                let codes: Vec<i32> = words.map(|code| code.parse().expect("a code")).collect();
+                for list in ["containers", "initContainers"] {
+                    for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+                        if container["name"] == name {
+                            container["restartPolicy"] = json!("Never");
+                            container["restartPolicyRules"] = json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": codes}}]);
+                        }
+                    }
+                }
+            }
             "grace" => {
                 pod["spec"]["terminationGracePeriodSeconds"] =
                     json!(rest.parse::<i64>().expect("seconds"))
@@ -190,6 +204,7 @@ quick running terminated/Completed/0
 0.0 start quick 0
 0.0 start hung 0
 5.0 signal quick 15
+9.0 event Warning FailedPreStopHook
 9.0 signal hung 15
 9.1 release
 9.1 remove
@@ -316,6 +331,46 @@ c running terminated/Error/137
 4.0 signal c 15
 5.0 kill c
 5.0 release
+",
+    );
+}
+
+#[test]
+fn a_container_is_started_again_by_its_own_rules() {
+    check(
+        "restart Never
+         container c: exit 42
+         container d: sleep 1; exit 1
+         rule c 42
+         rule d 7
+         at 5 end
+----
+phase Pending Running
+ready False True False
+c running terminated/Error/42 running terminated/Error/42 waiting/CrashLoopBackOff
+d running terminated/Error/1
+0.0 start c 0
+0.0 start d 0
+0.0 start c 1
+0.0 event Warning BackOff
+",
+    );
+}
+
+#[test]
+fn an_init_container_that_is_not_started_again_fails_the_pod() {
+    check(
+        "init i: exit 3
+         container c: while :
+         rule i 7
+         at 5 end
+----
+phase Pending Failed
+ready False
+c 
+i running terminated/Error/3
+0.0 start i 0
+0.0 release
 ",
     );
 }
