@@ -218,125 +218,114 @@ fn a_pod_is_who_it_asks_to_be() {
     assert_eq!(log(&stead, "machine"), own);
 }
 
+/// A volume of the pod's own.
+fn volumes(source: &Value) -> Value {
+    json!({"volumes": [{"name": "v", "emptyDir": source}]})
+}
+
+/// The volume at /v, with more fields of its mount, and the pod's name in the environment.
+fn mounted(more: Value) -> Value {
+    let mut mount = json!({"name": "v", "mountPath": "/v"});
+    merge(&mut mount, more);
+    json!({"volumeMounts": [mount], "env": [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]})
+}
+
 #[test]
-fn volumes_are_as_large_as_new_and_as_narrow_as_they_are_asked_to_be() {
+fn a_volume_is_as_large_as_it_may_be_and_its_memory_is_given_back() {
     let stead = Stead::in_tier("containers");
     stead.up();
-    let volumes = |source: Value| json!({"volumes": [{"name": "v", "emptyDir": source}]});
-    let mounted = |more: Value| {
-        let mut mount = json!({"name": "v", "mountPath": "/v"});
-        merge(&mut mount, more);
-        json!({"volumeMounts": [mount], "env": [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]})
-    };
-    let in_memory = volumes(json!({"medium": "Memory", "sizeLimit": "1Mi"}));
-    let mut linked = once_with(
-        "linked",
-        "ls /v",
-        volumes(json!({})),
-        mounted(json!({"subPath": "out/etc"})),
-    );
-    linked["spec"]["initContainers"] = json!([{"name": "i", "image": "stead.dev/host", "command": ["ln", "-s", "/", "/v/out"],
-        "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]);
-    let device = json!({"volumeDevices": [{"name": "v", "devicePath": "/dev/x"}]});
-    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}});
-    let settings = |text: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"mode": text}});
+    let in_memory = volumes(&json!({"medium": "Memory", "sizeLimit": "1Mi"}));
+    let fill = "stat -f -c %T /v; head -c 2000000 /dev/zero >/v/f 2>/dev/null || echo full; stat -c %s /v/f";
+    let greed = "trap '' TERM; head -c 3000000 /dev/zero >/v/f; while :; do sleep 1; done";
+    let small = volumes(&json!({"sizeLimit": "1Mi"}));
     apply(
         &stead,
         &[
-            settings("old"),
-            once_with(
-                "memory",
-                "stat -f -c %T /v; head -c 2000000 /dev/zero >/v/f 2>/dev/null || echo full; stat -c %s /v/f",
-                in_memory.clone(),
-                mounted(json!({})),
-            ),
-            once_with(
-                "stays",
-                "echo x >/v/f; exec sleep 1000",
-                in_memory,
-                mounted(json!({})),
-            ),
-            once_with(
-                "greedy",
-                "trap '' TERM; head -c 3000000 /dev/zero >/v/f; while :; do sleep 1; done",
-                volumes(json!({"sizeLimit": "1Mi"})),
-                mounted(json!({})),
-            ),
-            once_with(
-                "expr",
-                "echo $POD >/v/f; cat /v/f",
-                volumes(json!({})),
-                mounted(json!({"subPathExpr": "of-$(POD)"})),
-            ),
-            linked,
-            once_with(
-                "propagates",
-                "true",
-                volumes(json!({})),
-                mounted(json!({"mountPropagation": "HostToContainer"})),
-            ),
-            claim,
-            once_with(
-                "block",
-                "true",
-                json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}),
-                device,
-            ),
-            once_with(
-                "live",
-                "until grep -q new /v/mode; do sleep 0.05; done; echo first; until grep -q last /v/mode; do sleep 0.05; done; readlink /v/mode; ls /v",
-                json!({"volumes": [{"name": "v", "configMap": {"name": "settings"}}]}),
-                mounted(json!({})),
-            ),
+            once_with("memory", fill, in_memory.clone(), mounted(json!({}))),
+            once_with("stays", "exec sleep 1000", in_memory, mounted(json!({}))),
+            once_with("greedy", greed, small, mounted(json!({}))),
         ],
     );
     assert_eq!(log(&stead, "memory"), "tmpfs\nfull\n1048576\n");
-    assert_eq!(log(&stead, "expr"), "expr\n");
-    let refused = waiting(&stead, "linked", "CreateContainerConfigError");
+    let over = |pod: &Value| pod["status"]["phase"] == "Failed";
+    let status = until(&stead, "greedy", "evicted", over)["status"].clone();
+    assert_eq!(status["reason"], "Evicted");
     assert_eq!(
-        refused,
-        "failed to prepare subPath for volumeMount \"v\" of container \"c\""
-    );
-    let refused = waiting(&stead, "propagates", "CreateContainerConfigError");
-    assert_eq!(
-        refused,
-        "mount propagation HostToContainer of volume \"v\" is not possible; use None"
-    );
-    let refused = waiting(&stead, "block", "CreateContainerConfigError");
-    assert_eq!(
-        refused,
-        "volume \"v\" is asked for as a block device; only file systems are possible"
-    );
-    until(&stead, "live", "running", |pod| {
-        pod["status"]["phase"] == "Running"
-    });
-    apply(&stead, &[settings("new")]);
-    stead.until(&["logs", "live"], "first");
-    apply(&stead, &[settings("last")]);
-    assert_eq!(log(&stead, "live"), "first\n..data/mode\nmode\n");
-    let evicted = until(&stead, "greedy", "evicted", |pod| {
-        pod["status"]["phase"] == "Failed"
-    });
-    assert_eq!(evicted["status"]["reason"], "Evicted");
-    assert_eq!(
-        evicted["status"]["message"],
+        status["message"],
         "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". "
     );
     let mounts = || {
         let all = std::fs::read_to_string("/proc/self/mounts").unwrap();
         let folder = stead.data_dir.canonicalize().unwrap();
-        all.lines()
-            .filter(|line| line.contains(folder.to_str().unwrap()))
-            .count()
+        let folder = folder.to_str().unwrap();
+        all.lines().filter(|line| line.contains(folder)).count()
     };
-    until(&stead, "stays", "running", |pod| {
-        pod["status"]["phase"] == "Running"
-    });
+    let runs = |pod: &Value| pod["status"]["phase"] == "Running";
+    until(&stead, "stays", "running", runs);
     assert_eq!(mounts(), 1, "of those that have ended none is left");
     stead.ok(&["delete", "pod/stays"]);
     stead.until(&["get", "pod/stays"], "not found");
     assert_eq!(mounts(), 0);
+}
+
+#[test]
+fn a_volume_is_up_to_date_and_nothing_leads_out_of_it() {
+    let stead = Stead::in_tier("containers");
+    stead.up();
+    let own = || volumes(&json!({}));
+    let mut linked = once_with(
+        "linked",
+        "ls /v",
+        own(),
+        mounted(json!({"subPath": "out/etc"})),
+    );
+    linked["spec"]["initContainers"] = json!([{"name": "i", "image": "stead.dev/host", "command": ["ln", "-s", "/", "/v/out"],
+        "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]);
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}});
+    let claimed =
+        json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]});
+    let device = json!({"volumeDevices": [{"name": "v", "devicePath": "/dev/x"}]});
+    let settings = |text: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"mode": text}});
+    let configured = json!({"volumes": [{"name": "v", "configMap": {"name": "settings"}}]});
+    let reads = "until grep -q new /v/mode; do sleep 0.05; done; echo first; until grep -q last /v/mode; do sleep 0.05; done; readlink /v/mode; ls /v";
+    let propagates = mounted(json!({"mountPropagation": "HostToContainer"}));
+    let named = mounted(json!({"subPathExpr": "of-$(POD)"}));
+    apply(
+        &stead,
+        &[
+            settings("old"),
+            claim,
+            once_with("expr", "echo $POD >/v/f; cat /v/f", own(), named),
+            linked,
+            once_with("propagates", "true", own(), propagates),
+            once_with("block", "true", claimed, device),
+            once_with("live", reads, configured, mounted(json!({}))),
+        ],
+    );
+    assert_eq!(log(&stead, "expr"), "expr\n");
+    for (name, want) in [
+        (
+            "linked",
+            "failed to prepare subPath for volumeMount \"v\" of container \"c\"",
+        ),
+        (
+            "propagates",
+            "mount propagation HostToContainer of volume \"v\" is not possible; use None",
+        ),
+        (
+            "block",
+            "volume \"v\" is asked for as a block device; only file systems are possible",
+        ),
+    ] {
+        assert_eq!(waiting(&stead, name, "CreateContainerConfigError"), want);
+    }
+    let runs = |pod: &Value| pod["status"]["phase"] == "Running";
+    until(&stead, "live", "running", runs);
+    apply(&stead, &[settings("new")]);
+    stead.until(&["logs", "live"], "first");
+    apply(&stead, &[settings("last")]);
+    assert_eq!(log(&stead, "live"), "first\n..data/mode\nmode\n");
 }
 
 #[test]

@@ -306,12 +306,12 @@ async fn logs_are_served_followed_to_the_end_and_errors_are_clear() {
         "{message}"
     );
     assert_eq!(ask("/containerLogs/default/nobody/c").await.0, 404);
-    assert_eq!(ask("/attach/default/web-0/c").await.0, 501);
-    assert_eq!(
-        ask("/exec/default/web-0/c?command=true").await.0,
-        400,
-        "without WebSocket"
-    );
+    for stream in [
+        "/attach/default/web-0/c",
+        "/exec/default/web-0/c?command=true",
+    ] {
+        assert_eq!(ask(stream).await.0, 400, "{stream} without WebSocket");
+    }
     let followed = ask("/containerLogs/default/web-0/c?follow=true");
     let ((code, text), ()) = tokio::join!(followed, async { house.runtime.end(&id("u1", 0), 0) });
     assert_eq!((code, text.as_str()), (200, "one\ntwo\n"));

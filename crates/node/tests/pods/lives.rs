@@ -346,7 +346,7 @@ fn a_container_is_started_again_by_its_own_rules() {
          at 5 end
 ----
 phase Pending Running
-ready False True False
+ready False True False True False
 c running terminated/Error/42 running terminated/Error/42 waiting/CrashLoopBackOff
 d running terminated/Error/1
 0.0 start c 0
