@@ -129,6 +129,9 @@ enum News {
 
 /// After a step failed, the round is repeated this much later at the earliest.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
+/// A container that could not be started is shown as failing and tried again this much later. upstream: the kubelet looks
+/// again after ten seconds.
+const AFTER_START_FAILURE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Worker {
     shared: Arc<Shared>,
@@ -144,6 +147,8 @@ pub(crate) struct Worker {
     volumes: Option<BTreeMap<String, Ready>>,
     /// They are to be brought up to date.
     stale: bool,
+    /// A container could not be started in this round.
+    start_failed: bool,
     /// When a token in them is to be renewed.
     renew_at: Option<Timestamp>,
     /// It takes more of the disk than it may.
@@ -195,6 +200,7 @@ impl Worker {
             place: Place::None,
             volumes: None,
             stale: false,
+            start_failed: false,
             renew_at: None,
             excess: None,
             refreshed: first.refreshed,
@@ -242,7 +248,6 @@ impl Worker {
                 };
                 if let Some((_, seen)) = &mut last {
                     // What the round has made up to date is news when it grows stale again.
-                    seen.volumes_ready = self.volumes.is_some();
                     seen.volumes_stale = self.stale;
                 }
                 self.probe();
@@ -271,7 +276,10 @@ impl Worker {
             }
         }
         let asked = decision.wake_at.map(|at| instant(at, Timestamp::now()));
-        let retry = failed.then(|| tokio::time::Instant::now() + AFTER_FAILURE);
+        let now = tokio::time::Instant::now();
+        let restart = std::mem::take(&mut self.start_failed).then(|| now + AFTER_START_FAILURE);
+        let asked = asked.into_iter().chain(restart).min();
+        let retry = failed.then(|| now + AFTER_FAILURE);
         Round::Next(match (asked, retry) {
             // What asked to be woken at once is not asked again before the failure may be over.
             (Some(asked), Some(retry)) => Some(asked.max(retry)),

@@ -243,7 +243,7 @@ async fn a_volume_is_kept_until_its_policy_asks_for_its_end() {
     let claim = json!({"metadata": {"name": "data-db-0", "namespace": "default"}, "spec": {"volumeName": "pv"}});
     let volume = json!({
         "metadata": {"name": "pv", "uid": "v", "finalizers": ["stead.dev/volume"]},
-        "spec": {"csi": {"driver": "volume.stead.dev", "volumeHandle": "pvc-1"}},
+        "spec": {"persistentVolumeReclaimPolicy": "Delete", "csi": {"driver": "volume.stead.dev", "volumeHandle": "pvc-1"}},
     });
     let node = house.node().await;
     house.api.put("persistentvolumes", volume);
@@ -331,7 +331,7 @@ async fn without_workloads_only_volumes_are_looked_after() {
     house.api.put("pods", house.pod("web-0", "u1"));
     let mut volume =
         json!({"metadata": {"name": "pv", "uid": "v", "finalizers": ["stead.dev/volume"]}});
-    volume["spec"] = json!({"csi": {"driver": "volume.stead.dev", "volumeHandle": "pvc-1"}});
+    volume["spec"] = json!({"persistentVolumeReclaimPolicy": "Delete", "csi": {"driver": "volume.stead.dev", "volumeHandle": "pvc-1"}});
     house.api.put("persistentvolumes", volume);
     house.api.delete("persistentvolumes", "pv", 0);
     house

@@ -337,6 +337,7 @@ impl Worker {
             self.ordered.insert((name.to_owned(), attempt));
         }
         if let Err(StartFailure { reason, message }) = started {
+            self.start_failed = true;
             let note = Note {
                 warning: true,
                 reason: "Failed",
