@@ -137,19 +137,24 @@ impl Lab {
         Ok(began.elapsed())
     }
 
-    /// Takes a set and its pods away.
+    /// Takes a set and its pods away, the pods all at once: here nobody collects garbage.
     pub(super) async fn delete(&self, name: &str) -> Result<(), String> {
-        let has_pods = |set: &Value| set["spec"]["replicas"] != 0;
-        if self.sets.borrow().get(name).is_some_and(has_pods) {
-            // All at once, whatever its policy was: parallel sets go that way.
-            self.scale(name, 0).await?;
-        }
         let key = Key::new("default", name);
         let set = self
             .send(Request::get(&Resource::STATEFUL_SETS, &key))
             .await?;
         self.send(Request::delete(&Resource::STATEFUL_SETS, &key, uid(&set)))
             .await?;
+        let mut sets = self.sets.clone();
+        let gone = sets.wait_for(|sets| !sets.contains_key(name)).await;
+        gone.map_err(|error| error.to_string())?;
+        let path = Resource::PODS.collection(Some("default"));
+        self.send(Request {
+            method: Method::Delete,
+            path: format!("{path}?labelSelector=app%3D{name}"),
+            body: json!({"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0}),
+        })
+        .await?;
         self.until_pods(0).await
     }
 
