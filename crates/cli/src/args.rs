@@ -93,6 +93,12 @@ pub(crate) struct Up {
     /// How many files of a container's log are kept, with the one that is written
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..), value_name = "N")]
     pub(crate) container_log_max_files: u32,
+    /// Addresses of Services, such as 10.96.0.0/16; a data folder keeps those that it was first started with
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) service_cidr: Option<String>,
+    /// Addresses of pods, such as 10.7.0.0/24, in the containers tier; a free range when not given
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) pod_cidr: Option<String>,
     /// Set by `up -d` for the process that it leaves behind
     #[arg(long, hide = true)]
     pub(crate) daemon: bool,

@@ -3,7 +3,7 @@
 
 mod roles;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -12,14 +12,15 @@ use stead_controller::resource::{Key, Resource};
 
 use crate::balancer::Machine;
 
-/// The cluster IP of `default/kubernetes`: the first of the default service range.
-const API_SERVICE_IP: &str = "10.96.0.1";
-
-/// Makes what is missing.
+/// Makes what is missing; `service_ip` is the first address of the Services' range.
 ///
 /// # Errors
 /// The first object that could not be made.
-pub(crate) async fn ensure(client: &kube::Client, api: SocketAddr) -> Result<(), CallError> {
+pub(crate) async fn ensure(
+    client: &kube::Client,
+    api: SocketAddr,
+    service_ip: Ipv4Addr,
+) -> Result<(), CallError> {
     let namespaces = ["default", "kube-system", "kube-public", "kube-node-lease"].map(namespace);
     create_all(client, namespaces.into()).await?;
     let rest = vec![
@@ -40,7 +41,7 @@ pub(crate) async fn ensure(client: &kube::Client, api: SocketAddr) -> Result<(),
     let rest = rest.into_iter().chain(roles::all()).collect();
     let (rest, service, slice) = futures::join!(
         create_all(client, rest),
-        keep(client, api_service(api.port())),
+        keep(client, api_service(api.port(), service_ip)),
         keep(client, api_slice(api)),
     );
     rest.and(service).and(slice)
@@ -144,13 +145,14 @@ fn priority_class(name: &str, value: i64, description: &str) -> (Resource, Value
     (Resource::PRIORITY_CLASSES, class)
 }
 
-fn api_service(port: u16) -> (Resource, Value) {
+/// `address`: the first of the Services' range, as everywhere.
+fn api_service(port: u16, address: Ipv4Addr) -> (Resource, Value) {
     let service = json!({
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"namespace": "default", "name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
         "spec": {
-            "clusterIP": API_SERVICE_IP,
+            "clusterIP": address,
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
             "sessionAffinity": "None",
             "type": "ClusterIP",

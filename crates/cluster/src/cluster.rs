@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use crate::balancer::Machine;
 use crate::bootstrap;
 use crate::controllers::Controllers;
+use crate::ranges::{RangeError, ServiceRange};
 use crate::stop::{self, StopEvent};
 
 /// How the cluster is to run.
@@ -38,6 +39,10 @@ pub struct Options {
     pub log: LogLimits,
     /// `false`: no pod is run and none is made; only claims and volumes are cared for.
     pub workloads: bool,
+    /// The Services' addresses in CIDR form; `None` takes those that the data folder has, or the usual ones.
+    pub service_range: Option<String>,
+    /// The pods' own network in CIDR form, where they have one; `None` takes a free one.
+    pub pod_range: Option<String>,
 }
 
 impl Default for Options {
@@ -51,6 +56,8 @@ impl Default for Options {
             max_pods: 110,
             log: LogLimits::default(),
             workloads: true,
+            service_range: None,
+            pod_range: None,
         }
     }
 }
@@ -75,6 +82,9 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// The range of Services cannot be that one.
+    #[error("{0}")]
+    Range(#[from] RangeError),
     /// The API server could not be opened: the folder is locked, newer, unwritable.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -166,12 +176,14 @@ impl Cluster {
             source,
         };
         let address = listener.local_addr().map_err(unknown)?;
+        let services = ServiceRange::of(&options.data_dir, options.service_range.as_deref())?;
         let api = ApiServer::open(stead_apiserver::Options {
             data_dir: Some(options.data_dir.clone()),
             address: address.to_string(),
+            service_range: services.to_string(),
             ..stead_apiserver::Options::default()
         })?;
-        match Self::start_on(&api, listener, address, options).await {
+        match Self::start_on(&api, listener, address, options, services).await {
             Ok(cluster) => Ok(cluster),
             Err(error) => {
                 api.shutdown().await;
@@ -186,18 +198,22 @@ impl Cluster {
         listener: TcpListener,
         address: SocketAddr,
         options: Options,
+        services: ServiceRange,
     ) -> Result<Cluster, StartError> {
         let api_url = format!("https://{address}");
         let folder = options.data_dir.join("pki");
-        let pki = pki::ensure(
-            &folder,
-            &stead_apiserver::hosts(address),
-            jiff::Timestamp::now(),
-        )?;
+        let mut hosts = stead_apiserver::hosts(address);
+        let api_ip = services.first().to_string();
+        if !hosts.contains(&api_ip) {
+            hosts.push(api_ip);
+        }
+        let pki = pki::ensure(&folder, &hosts, jiff::Timestamp::now())?;
+        services.keep(&options.data_dir)?;
         let kubeconfig = pki.write_kubeconfig(&options.data_dir, &api_url)?;
         let serving = serve(api, listener, pki.server_config()?);
-        let bootstrapping = bootstrap(api, address);
-        let (bootstrapped, node) = futures::join!(bootstrapping, start_node(api, &options));
+        let bootstrapping = bootstrap(api, address, services.first());
+        let (bootstrapped, node) =
+            futures::join!(bootstrapping, start_node(api, &options, services));
         let node = node?;
         let tier_sentence = node.tier_sentence().to_owned();
         let about = About {
@@ -325,14 +341,22 @@ fn in_process(api: &ApiServer, user: User, agent: &str) -> kube::Client {
     kube::Client::new(service, "default")
 }
 
-async fn bootstrap(api: &ApiServer, address: SocketAddr) -> Result<(), StartError> {
+async fn bootstrap(
+    api: &ApiServer,
+    address: SocketAddr,
+    service_ip: Ipv4Addr,
+) -> Result<(), StartError> {
     let client = client_of(api, "bootstrap");
-    bootstrap::ensure(&client, address)
+    bootstrap::ensure(&client, address, service_ip)
         .await
         .map_err(|error| StartError::Bootstrap(Box::new(error)))
 }
 
-async fn start_node(api: &ApiServer, options: &Options) -> Result<Node, StartError> {
+async fn start_node(
+    api: &ApiServer,
+    options: &Options,
+    services: ServiceRange,
+) -> Result<Node, StartError> {
     let user = User::new(
         format!("system:node:{}", options.node_name),
         ["system:masters", "system:nodes"],
@@ -342,6 +366,8 @@ async fn start_node(api: &ApiServer, options: &Options) -> Result<Node, StartErr
         max_pods: options.max_pods,
         log: options.log,
         workloads: options.workloads,
+        service_range: services.to_string(),
+        pod_range: options.pod_range.clone(),
         ..NodeOptions::new(&options.node_name, &options.data_dir, &options.shim)
     };
     Ok(Node::start(in_process(api, user, "kubelet"), node).await?)

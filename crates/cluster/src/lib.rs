@@ -16,6 +16,7 @@ mod namespaces;
 mod node_taints;
 mod outcome;
 mod quotas;
+mod ranges;
 mod selector;
 mod stop;
 
@@ -23,4 +24,5 @@ pub use balancer::{IsHeld, Machine};
 pub use cluster::{About, Cluster, Options, StartError};
 pub use controllers::Controllers;
 pub use informer::Clients;
+pub use ranges::RangeError;
 pub use stop::{StopEvent, StopKept, StopWhat, stop_all};

@@ -90,6 +90,8 @@ async fn delete_volumes(args: &Down, place: &Place) -> Result<(), Failure> {
         tier: None,
         container_log_max_size: 10 << 20,
         container_log_max_files: 5,
+        service_cidr: None,
+        pod_cidr: None,
         daemon: false,
     };
     let cluster = Cluster::start(up::options(&alone, place, false)?).await;

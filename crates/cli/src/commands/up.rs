@@ -148,6 +148,8 @@ pub(crate) fn options(args: &Up, place: &Place, workloads: bool) -> Result<Optio
             max_files: args.container_log_max_files,
         },
         workloads,
+        service_range: args.service_cidr.clone(),
+        pod_range: args.pod_cidr.clone(),
         ..Options::default()
     })
 }
@@ -180,6 +182,13 @@ async fn start_detached(args: &Up, place: &Place) -> Result<(), Failure> {
             tier.to_possible_value()
                 .map(|value| format!("--tier={}", value.get_name())),
         );
+    }
+    let ranges = [
+        ("--service-cidr", &args.service_cidr),
+        ("--pod-cidr", &args.pod_cidr),
+    ];
+    for (flag, range) in ranges {
+        command.args(range.iter().map(|range| format!("{flag}={range}")));
     }
     // Its own process group: Ctrl-C in this terminal is not meant for it.
     command
