@@ -11,7 +11,7 @@ use super::forward::Forwarder;
 use super::packet::{self, Transport, hear};
 use super::resolv::Resolver;
 use super::server::{Desk, Todo, followed};
-use super::zone::{Answer, Catalogue, Service, Settings, Slice, Verdict, Zone};
+use super::zone::{Catalogue, Service, Settings, Slice, Verdict, Zone};
 
 /// A packet from a client. What is answered at once is a response to it, readable, and no longer than the client takes.
 pub fn question(bytes: &[u8]) {
