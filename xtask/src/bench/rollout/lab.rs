@@ -61,20 +61,26 @@ impl Lab {
         let mut next = 0;
         let mut there = BTreeSet::new();
         let sink = move |delta| {
-            let pod = match delta {
-                Delta::Put(pod) => pod,
+            let news = match delta {
+                Delta::Listing => Vec::new(),
+                // A watch that fell behind begins again with a list: what is not in it is gone.
+                Delta::Reset(pods) => {
+                    there.clear();
+                    pods
+                }
+                Delta::Put(pod) => vec![pod],
                 Delta::Gone(pod) => {
                     there.remove(uid(&pod));
-                    pods_there.send_replace(there.len());
-                    return;
+                    Vec::new()
                 }
-                Delta::Listing | Delta::Reset(_) => return,
             };
-            there.insert(uid(&pod).to_owned());
+            there.extend(news.iter().map(|pod| uid(pod).to_owned()));
             pods_there.send_replace(there.len());
-            next += 1;
-            // The hands live as long as the bench.
-            let _ = hands[next % HANDS].send(pod);
+            for pod in news {
+                next += 1;
+                // The hands live as long as the bench.
+                let _ = hands[next % HANDS].send(pod);
+            }
         };
         tokio::spawn(reflect(
             client.clone(),
