@@ -60,8 +60,11 @@ impl Credentials {
     /// # Errors
     /// When it is no JSON of this shape. An entry without name and password is left out.
     pub fn parse(text: &[u8]) -> Result<Credentials, CredentialsError> {
-        let file: File =
-            serde_json::from_slice(text).map_err(|error| CredentialsError(error.to_string()))?;
+        let malformed = |error: serde_json::Error| CredentialsError(error.to_string());
+        // By way of an object: a struct alone would be read from a list too.
+        let object: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(text).map_err(malformed)?;
+        let file: File = serde_json::from_value(object.into()).map_err(malformed)?;
         Ok(Self::of(file.auths))
     }
 
