@@ -306,7 +306,11 @@ fn end_processes(instance: &str, data_dir: Option<&Path>, boot: &str) -> Result<
     }
 }
 
-/// What is mounted in a data folder, as this process sees it, innermost first.
+/// The folders of a data folder in which we mount. A disk that somebody mounted elsewhere in it, below the volumes, say,
+/// is theirs: taken away, its data would seem lost.
+const MOUNTED_IN: [&str; 3] = ["node/pods", "node/containers", "node/sandboxes"];
+
+/// What we have mounted in a data folder, as this process sees it, innermost first.
 fn mounts_of(data_dir: Option<&Path>) -> io::Result<Vec<PathBuf>> {
     let Some(data_dir) = data_dir else {
         return Ok(Vec::new());
@@ -316,13 +320,17 @@ fn mounts_of(data_dir: Option<&Path>) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The mount points of a mountinfo file below a folder, in its order: outer ones first.
+/// The mount points of a mountinfo file that are ours in a data folder, in its order: outer ones first.
 fn mounts_below(mountinfo: &[u8], folder: &Path) -> Vec<PathBuf> {
     mountinfo
         .split(|byte| *byte == b'\n')
         .filter_map(|line| line.split(|byte| *byte == b' ').nth(4))
         .map(unescaped)
-        .filter(|path| path.starts_with(folder) && path != folder)
+        .filter(|path| {
+            MOUNTED_IN
+                .iter()
+                .any(|own| path.starts_with(folder.join(own)))
+        })
         .collect()
 }
 
@@ -462,12 +470,14 @@ mod tests {
     }
 
     #[test]
-    fn mounts_in_a_folder_are_those_below_it_by_whole_names() {
+    fn mounts_of_ours_are_known_by_whole_names_and_nobody_elses_are_taken() {
         let mountinfo = b"1 0 8:1 / / rw - ext4 /dev/a rw\n\
             2 1 0:5 / /d/data rw - tmpfs t rw\n\
             3 2 0:6 / /d/data/node/pods/a\\040b rw - tmpfs t rw\n\
             4 3 0:7 / /d/data/node/pods/a\\040b/c rw - tmpfs t rw\n\
-            5 1 0:8 / /d/data-of-another rw - tmpfs t rw\n";
+            5 1 0:8 / /d/data-of-another/node/pods/a rw - tmpfs t rw\n\
+            6 2 8:2 / /d/data/node/volumes rw - ext4 /dev/b rw\n\
+            7 2 8:3 / /d/data/node/volumes/pvc-1 rw - ext4 /dev/c rw\n";
         let found = mounts_below(mountinfo, Path::new("/d/data"));
         assert_eq!(
             found,
