@@ -112,12 +112,9 @@ impl Lab {
         replicas: u32,
     ) -> Result<Duration, String> {
         let began = Instant::now();
-        self.send(Request::create(
-            &Resource::STATEFUL_SETS,
-            set(name, policy, replicas),
-        ))
-        .await?;
-        self.until(name, |set| is_rolled_out(set, replicas)).await?;
+        let created = Request::create(&Resource::STATEFUL_SETS, set(name, policy, replicas));
+        let created = self.send(created).await?;
+        self.until_rolled_out(name, &created, replicas).await?;
         Ok(began.elapsed())
     }
 
@@ -125,21 +122,19 @@ impl Lab {
     pub(super) async fn roll(&self, name: &str, replicas: u32) -> Result<Duration, String> {
         let began = Instant::now();
         let containers = json!([{"name": "c", "image": "b"}]);
-        self.merge(
-            name,
-            json!({"spec": {"template": {"spec": {"containers": containers}}}}),
-        )
-        .await?;
-        self.until(name, |set| is_rolled_out(set, replicas)).await?;
+        let template = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+        let changed = self.merge(name, template).await?;
+        self.until_rolled_out(name, &changed, replicas).await?;
         Ok(began.elapsed())
     }
 
     /// Scales a set and waits until it has so many.
     pub(super) async fn scale(&self, name: &str, replicas: u32) -> Result<Duration, String> {
         let began = Instant::now();
-        self.merge(name, json!({"spec": {"replicas": replicas}}))
+        let scaled = self
+            .merge(name, json!({"spec": {"replicas": replicas}}))
             .await?;
-        self.until(name, |set| is_rolled_out(set, replicas)).await?;
+        self.until_rolled_out(name, &scaled, replicas).await?;
         Ok(began.elapsed())
     }
 
@@ -184,6 +179,21 @@ impl Lab {
         let resource = &Resource::STATEFUL_SETS;
         self.send(Request::patch(Method::MergePatch, resource, &key, patch))
             .await
+    }
+
+    /// Waits until a set as it was answered, not as the watch still shows it, is rolled out.
+    async fn until_rolled_out(
+        &self,
+        name: &str,
+        answered: &Value,
+        replicas: u32,
+    ) -> Result<(), String> {
+        let generation = |set: &Value| set["metadata"]["generation"].as_u64();
+        let wanted = generation(answered);
+        self.until(name, |set| {
+            generation(set) >= wanted && is_rolled_out(set, replicas)
+        })
+        .await
     }
 
     async fn until(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Result<(), String> {
