@@ -34,7 +34,10 @@ impl Daemon {
             lines,
             began,
             folder,
-            stead: stead.to_owned(),
+            // As the kernel names it: its shims are known by that.
+            stead: stead
+                .canonicalize()
+                .map_err(|error| format!("{}: {error}", stead.display()))?,
         })
     }
 
